@@ -1,0 +1,68 @@
+//! The one list of connectors.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+
+use crate::error::{Error, Result};
+use crate::options::{OptionSpec, Options};
+use crate::sink::{OutputMode, Sink};
+use crate::source::Source;
+
+/// A table as declared, for a connector to open.
+#[derive(Clone, Debug)]
+pub struct TableSpec {
+    /// The table's or sink's name, for messages.
+    pub name: String,
+    /// The options, without `connector`.
+    pub options: Options,
+    /// The declared columns of a source, or the columns that a sink will get; `None` to infer.
+    pub schema: Option<SchemaRef>,
+    /// Whether to read what there is and end (batch), or to follow (stream).
+    pub bounded: bool,
+}
+
+/// A kind of source or sink.
+pub trait Connector: Send + Sync {
+    /// The name in `connector = '..'`.
+    fn name(&self) -> &'static str;
+
+    /// The options it takes. One that is not here is an error that names those that are.
+    fn options(&self) -> &'static [OptionSpec];
+
+    /// The columns, declared or inferred.
+    fn schema(&self, table: &TableSpec) -> Result<SchemaRef>;
+
+    /// Opens the table for reading; `table.schema` is set.
+    fn source(&self, table: &TableSpec) -> Result<Box<dyn Source>>;
+
+    /// Opens the table for writing; `table.schema` is set.
+    fn sink(&self, table: &TableSpec, mode: OutputMode) -> Result<Box<dyn Sink>>;
+}
+
+/// Connectors by name.
+#[derive(Clone, Default)]
+pub struct Registry {
+    connectors: BTreeMap<&'static str, Arc<dyn Connector>>,
+}
+
+impl Registry {
+    /// Adds a connector, replacing one of the same name.
+    pub fn register(&mut self, connector: Arc<dyn Connector>) {
+        self.connectors.insert(connector.name(), connector);
+    }
+
+    /// The connector called `name`; the error lists those there are.
+    pub fn get(&self, name: &str) -> Result<&Arc<dyn Connector>> {
+        self.connectors.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.connectors.keys().map(|k| format!("'{k}'")).collect();
+            Error::User(format!("there is no connector '{name}'; there are {}", known.join(", ")))
+        })
+    }
+
+    /// All connectors, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn Connector>> {
+        self.connectors.values()
+    }
+}

@@ -1,0 +1,80 @@
+//! Arrow columns as the payload of updates.
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::datatypes::{Schema, SchemaRef};
+use headwater_operators::Payload;
+
+/// Columns of equal length; the schema stands in the plan, not in the data.
+#[derive(Clone, Debug, Default)]
+pub struct Columns {
+    /// The arrays.
+    pub arrays: Vec<ArrayRef>,
+    /// The number of rows, also where there are no arrays.
+    pub rows: usize,
+}
+
+impl Columns {
+    /// The columns of a batch.
+    pub fn from_batch(batch: &RecordBatch) -> Self {
+        Columns { arrays: batch.columns().to_vec(), rows: batch.num_rows() }
+    }
+
+    /// A batch with these columns under `schema`, which must fit them.
+    pub fn to_batch(&self, schema: &SchemaRef) -> Result<RecordBatch, arrow::error::ArrowError> {
+        let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
+        RecordBatch::try_new_with_options(schema.clone(), self.arrays.clone(), &options)
+    }
+}
+
+/// The kernels below fail only when columns of one plan node differ in type or exceed 4 GiB: a fault of ours that
+/// must end the process rather than lose rows.
+fn sound<T>(result: Result<T, arrow::error::ArrowError>) -> T {
+    result.unwrap_or_else(|error| {
+        eprintln!("headwater: columns of one collection don't fit together: {error}");
+        std::process::abort()
+    })
+}
+
+impl Payload for Columns {
+    fn len(&self) -> usize {
+        self.rows
+    }
+
+    fn gather(&self, indices: &[u32]) -> Self {
+        let take = UInt32Array::from(indices.to_vec());
+        let arrays = self.arrays.iter().map(|a| sound(arrow::compute::take(a, &take, None))).collect();
+        Columns { arrays, rows: indices.len() }
+    }
+
+    fn concat(parts: &[&Self]) -> Self {
+        let parts: Vec<_> = parts.iter().filter(|p| p.rows > 0).collect();
+        let Some(first) = parts.first() else { return Columns::default() };
+        let arrays = (0..first.arrays.len())
+            .map(|column| {
+                let arrays: Vec<_> = parts.iter().map(|p| p.arrays[column].as_ref()).collect();
+                sound(arrow::compute::concat(&arrays))
+            })
+            .collect();
+        Columns { arrays, rows: parts.iter().map(|p| p.rows).sum() }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        let fields: Vec<_> = self
+            .arrays
+            .iter()
+            .enumerate()
+            .map(|(i, a)| arrow::datatypes::Field::new(i.to_string(), a.data_type().clone(), true))
+            .collect();
+        let schema = SchemaRef::new(Schema::new(fields));
+        let batch = sound(self.to_batch(&schema));
+        let mut writer = sound(arrow::ipc::writer::StreamWriter::try_new(out, &schema));
+        sound(writer.write(&batch));
+        sound(writer.finish());
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let mut reader = arrow::ipc::reader::StreamReader::try_new(bytes, None).map_err(|e| e.to_string())?;
+        let batch = reader.next().ok_or("no batch in the message")?.map_err(|e| e.to_string())?;
+        Ok(Columns::from_batch(&batch))
+    }
+}

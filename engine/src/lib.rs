@@ -1,0 +1,4 @@
+//! headwater
+
+pub mod columns;
+pub mod plan;

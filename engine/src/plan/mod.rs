@@ -1,0 +1,250 @@
+//! The physical incremental plan: every decision made, so that rendering is a straight walk.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::SortOptions;
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::physical_expr::PhysicalExpr;
+
+/// The number of a node in its [`Plan`]: a node's inputs have smaller numbers.
+pub type NodeId = usize;
+
+/// A query as a graph of operators over columns; nodes may be used more than once.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The operators, inputs before users.
+    pub nodes: Vec<Node>,
+    /// The node that is the answer.
+    pub root: NodeId,
+    /// How to show a final answer: `ORDER BY` of the outermost query. A maintained view is a multiset.
+    pub presentation: Vec<Order>,
+}
+
+/// An operator with what is known of its output.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// What it does.
+    pub op: Op,
+    /// The columns it gives.
+    pub schema: SchemaRef,
+    /// What is known of its output.
+    pub properties: Properties,
+    /// Identifies the collection: equal fingerprints are equal collections (same operators over the same relations).
+    pub fingerprint: u64,
+}
+
+/// What is known of a collection.
+#[derive(Clone, Debug, Default)]
+pub struct Properties {
+    /// Why rows may be retracted: the operator's name; `None` when no row ever leaves.
+    pub retracts: Option<String>,
+    /// Columns whose value is never further behind a row's time than a delay: event-time columns.
+    pub watermarks: Vec<Watermark>,
+    /// When a row can no longer change: behind this window end. Set where state is released.
+    pub final_at: Option<Watermark>,
+    /// Whether all rows are at the smallest time and the input is closed.
+    pub is_static: bool,
+    /// Columns that identify a row, if any are known (the keys of a reduction).
+    pub key: Option<Vec<usize>>,
+}
+
+/// A column that follows event time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watermark {
+    /// The column: a timestamp, or a window (a struct of `start` and `end`), whose `end` counts.
+    pub column: usize,
+    /// Declared disorder plus the width of a segment, microseconds: a value `v` is behind the watermark once the
+    /// frontier reaches `v + delay`.
+    pub delay: u64,
+}
+
+/// A sort column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// The column.
+    pub column: usize,
+    /// Direction and place of NULL.
+    pub options: SortOptions,
+}
+
+/// What a node reads from outside.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Relation {
+    /// A table's rows as stamped by its intake, without the late ones if `drop_late`.
+    Table {
+        /// The table.
+        name: String,
+        /// Whether late rows are left out: only where state is released by the watermark.
+        drop_late: bool,
+    },
+    /// The late rows of a table.
+    Late {
+        /// The table.
+        name: String,
+    },
+    /// A materialized view's output.
+    View {
+        /// The view.
+        name: String,
+    },
+}
+
+/// The operators. Expressions are over the input's columns, evaluated batch-wise by DataFusion.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// Reads a relation, keeping only the columns of `projection`.
+    Get {
+        /// What to read.
+        relation: Relation,
+        /// The columns kept, in order.
+        projection: Vec<usize>,
+    },
+    /// Rows that are there since ever.
+    Constant {
+        /// The rows.
+        rows: RecordBatch,
+    },
+    /// Keeps the rows that pass every predicate (in order), then computes the output columns.
+    Mfp {
+        /// The input.
+        input: NodeId,
+        /// Each must be true, not NULL.
+        predicates: Vec<Arc<dyn PhysicalExpr>>,
+        /// The output columns.
+        exprs: Vec<Arc<dyn PhysicalExpr>>,
+    },
+    /// Appends a window column (a struct of `start` and `end`), one output row for each window that holds `time`.
+    /// A row whose time is NULL is in no window.
+    Hop {
+        /// The input.
+        input: NodeId,
+        /// The event-time column.
+        time: usize,
+        /// Width, microseconds.
+        size: i64,
+        /// From one start to the next, microseconds; equal to `size` for tumbling windows.
+        slide: i64,
+        /// Starts are at `offset` plus multiples of `slide` since the epoch, microseconds.
+        offset: i64,
+    },
+    /// Unnests a list column in place, one row for each element; none for NULL or an empty list.
+    Unnest {
+        /// The input.
+        input: NodeId,
+        /// The list column.
+        column: usize,
+    },
+    /// Inner equijoin; a cross join without keys. Gives the left columns, then the right ones. Keys compare as
+    /// values with NULL equal to NULL (the planner filters NULL keys where SQL wants it).
+    Join {
+        /// The left input.
+        left: NodeId,
+        /// The right input.
+        right: NodeId,
+        /// Key columns of the left input.
+        left_keys: Vec<usize>,
+        /// Key columns of the right input, of the same types.
+        right_keys: Vec<usize>,
+    },
+    /// The left rows whose key is (or, when `anti`, is not) among the right rows' keys.
+    Semi {
+        /// The left input.
+        left: NodeId,
+        /// The right input.
+        right: NodeId,
+        /// Key columns of the left input.
+        left_keys: Vec<usize>,
+        /// Key columns of the right input, of the same types.
+        right_keys: Vec<usize>,
+        /// Whether to keep those without a match.
+        anti: bool,
+    },
+    /// Each row once.
+    Distinct {
+        /// The input.
+        input: NodeId,
+        /// Where state is released behind the watermark: a column of the input.
+        retain: Option<Watermark>,
+    },
+    /// Groups by key columns and aggregates. Gives the key columns, then the aggregates.
+    Reduce {
+        /// The input.
+        input: NodeId,
+        /// The key columns.
+        keys: Vec<usize>,
+        /// The aggregates.
+        aggregates: Vec<Aggregate>,
+        /// Where state is released behind the watermark: a key column of the input.
+        retain: Option<Watermark>,
+        /// Without `GROUP BY`: one row even when there are no rows.
+        global: bool,
+    },
+    /// Of each group the rows `offset .. offset + limit` in order; ties are broken by the whole row.
+    TopK {
+        /// The input.
+        input: NodeId,
+        /// The group's columns; none for one group.
+        group: Vec<usize>,
+        /// The order.
+        order: Vec<Order>,
+        /// How many rows are skipped.
+        offset: usize,
+        /// How many rows are kept at most; `None` for all.
+        limit: Option<usize>,
+    },
+    /// The rows of all inputs.
+    Union {
+        /// The inputs, of one schema.
+        inputs: Vec<NodeId>,
+    },
+    /// The input with its diffs negated; only below a union that makes it whole.
+    Negate {
+        /// The input.
+        input: NodeId,
+    },
+}
+
+/// One aggregate of a [`Op::Reduce`].
+#[derive(Clone, Debug)]
+pub struct Aggregate {
+    /// What it computes.
+    pub function: AggregateFunction,
+    /// The argument column of the input; none for `count(*)`.
+    pub argument: Option<usize>,
+    /// A boolean column of the input that a row must have true.
+    pub filter: Option<usize>,
+    /// Whether equal arguments count once.
+    pub distinct: bool,
+    /// The type of the result.
+    pub output: DataType,
+    /// As written, for messages.
+    pub name: String,
+}
+
+/// The aggregates that are kept incrementally.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AggregateFunction {
+    /// Rows, or non-NULL arguments.
+    Count,
+    /// The exact sum, range-checked on output; NULL when there is no argument.
+    Sum,
+    /// The exact mean.
+    Avg,
+    /// The least argument.
+    Min,
+    /// The greatest argument.
+    Max,
+    /// Sample variance.
+    VarSample,
+    /// Population variance.
+    VarPopulation,
+    /// Sample standard deviation.
+    StddevSample,
+    /// Population standard deviation.
+    StddevPopulation,
+    /// Whether all are true.
+    BoolAnd,
+    /// Whether any is true.
+    BoolOr,
+}

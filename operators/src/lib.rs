@@ -1,0 +1,19 @@
+//! Incremental operators on event time, over [timely dataflow] and [differential dataflow].
+//!
+//! A *collection* is a stream of [`Updates`]: batches of `(record, time, diff)`, where `time` is an event time (see
+//! [`time`]) and `diff` says how many copies of the record arrive or leave. What moves along the edges is a
+//! [`Payload`]: a `Vec` of Rust values, flat byte [`Rows`], or the columns of the engine above. Stateful operators
+//! take [`Keyed`] updates, whose keys are flat bytes with their hash, so that no operator allocates per row.
+//!
+//! [timely dataflow]: https://docs.rs/timely
+//! [differential dataflow]: https://docs.rs/differential-dataflow
+
+pub mod exchange;
+pub mod keyed;
+pub mod rows;
+pub mod time;
+pub mod updates;
+
+pub use keyed::Keyed;
+pub use rows::Rows;
+pub use updates::{Payload, Updates, UpdateStream};
