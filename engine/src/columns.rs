@@ -46,6 +46,11 @@ impl Payload for Columns {
         Columns { arrays, rows: indices.len() }
     }
 
+    fn slice(&self, range: std::ops::Range<usize>) -> Self {
+        let arrays = self.arrays.iter().map(|a| a.slice(range.start, range.len())).collect();
+        Columns { arrays, rows: range.len() }
+    }
+
     fn concat(parts: &[&Self]) -> Self {
         let parts: Vec<_> = parts.iter().filter(|p| p.rows > 0).collect();
         let Some(first) = parts.first() else { return Columns::default() };

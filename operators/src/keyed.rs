@@ -9,7 +9,8 @@ use crate::updates::Payload;
 /// The bucket of state that is never released by a watermark.
 pub const KEEP: u64 = u64::MAX;
 
-static HASHER: LazyLock<foldhash::fast::FixedState> = LazyLock::new(|| foldhash::fast::FixedState::with_seed(0x6865_6164));
+static HASHER: LazyLock<foldhash::fast::FixedState> =
+    LazyLock::new(|| foldhash::fast::FixedState::with_seed(0x6865_6164));
 
 /// The hash of a key's bytes: the same in every operator, worker and process.
 #[inline]

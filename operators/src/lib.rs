@@ -8,12 +8,15 @@
 //! [timely dataflow]: https://docs.rs/timely
 //! [differential dataflow]: https://docs.rs/differential-dataflow
 
+pub mod clock;
 pub mod exchange;
 pub mod keyed;
 pub mod rows;
+pub mod stamp;
 pub mod time;
 pub mod updates;
+pub mod window;
 
 pub use keyed::Keyed;
 pub use rows::Rows;
-pub use updates::{Payload, Updates, UpdateStream};
+pub use updates::{Payload, UpdateStream, Updates};

@@ -104,11 +104,16 @@ impl Payload for Rows {
         out
     }
 
+    fn slice(&self, range: std::ops::Range<usize>) -> Self {
+        let begin = if range.start == 0 { 0 } else { self.ends[range.start - 1] };
+        let ends: Vec<u32> = self.ends[range].iter().map(|end| end - begin).collect();
+        let len = ends.last().copied().unwrap_or(0) as usize;
+        Rows { bytes: self.bytes[begin as usize..begin as usize + len].to_vec(), ends }
+    }
+
     fn concat(parts: &[&Self]) -> Self {
-        let mut out = Rows::with_capacity(
-            parts.iter().map(|p| p.len()).sum(),
-            parts.iter().map(|p| p.bytes.len()).sum(),
-        );
+        let mut out =
+            Rows::with_capacity(parts.iter().map(|p| p.len()).sum(), parts.iter().map(|p| p.bytes.len()).sum());
         for part in parts {
             let base = out.bytes.len() as u32;
             out.bytes.extend_from_slice(&part.bytes);

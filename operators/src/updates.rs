@@ -22,6 +22,11 @@ pub trait Payload: Clone + Default + Send + 'static {
     /// The records at `indices`, in that order; an index may repeat.
     fn gather(&self, indices: &[u32]) -> Self;
 
+    /// The records of a range of indices.
+    fn slice(&self, range: std::ops::Range<usize>) -> Self {
+        self.gather(&(range.start as u32..range.end as u32).collect::<Vec<_>>())
+    }
+
     /// The records of all `parts`, one after another. All parts have one layout; empty parts may have none.
     fn concat(parts: &[&Self]) -> Self;
 
@@ -91,7 +96,10 @@ impl<D: Payload> ContainerBytes for Updates<D> {
         let (head, rest) = bytes.split_at(8);
         let len = u64::from_le_bytes(head.try_into().unwrap_or_default()) as usize;
         let words = |at: usize| -> Vec<u64> {
-            rest[at..at + 8 * len].chunks_exact(8).map(|w| u64::from_le_bytes(w.try_into().unwrap_or_default())).collect()
+            rest[at..at + 8 * len]
+                .chunks_exact(8)
+                .map(|w| u64::from_le_bytes(w.try_into().unwrap_or_default()))
+                .collect()
         };
         let times = words(0);
         let diffs = words(8 * len).into_iter().map(|d| d as i64).collect();
@@ -133,6 +141,9 @@ where
     }
     fn gather(&self, indices: &[u32]) -> Self {
         indices.iter().map(|&i| self[i as usize].clone()).collect()
+    }
+    fn slice(&self, range: std::ops::Range<usize>) -> Self {
+        self[range].to_vec()
     }
     fn concat(parts: &[&Self]) -> Self {
         parts.iter().flat_map(|p| p.iter().cloned()).collect()
