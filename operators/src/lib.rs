@@ -8,15 +8,25 @@
 //! [timely dataflow]: https://docs.rs/timely
 //! [differential dataflow]: https://docs.rs/differential-dataflow
 
+pub mod accumulate;
+mod arena;
+mod buckets;
 pub mod clock;
+mod counts;
+pub mod distinct;
 pub mod exchange;
 pub mod keyed;
+pub mod pending;
+mod reduction;
 pub mod rows;
 pub mod stamp;
+pub mod table;
 pub mod time;
+pub mod top_k;
 pub mod updates;
 pub mod window;
 
 pub use keyed::Keyed;
+pub use reduction::{Fault, KeyError};
 pub use rows::Rows;
 pub use updates::{Payload, UpdateStream, Updates};

@@ -1,0 +1,161 @@
+//! Each record once.
+//!
+//! The output at `t` holds each key whose copies, accumulated through `t`, are more than none: once. State is a hash
+//! table of keys with their number of copies; a key without copies has no state, and the state of a bucket is dropped
+//! when the frontier reaches it, without retractions (see [`Keyed::buckets`]). Updates whose time has reached their
+//! bucket are ignored. A key with a negative number of copies is not in the output but among the errors.
+
+use crate::buckets::Buckets;
+use crate::counts::{Counts, Marks};
+use crate::keyed::{KEEP, Keyed, NoValue};
+use crate::reduction::{Errors, Fault, KeyError, Reduction, STEP, reduce};
+use crate::table::KeyTable;
+use crate::time::Time;
+use crate::updates::{UpdateStream, Updates};
+
+/// The distinct keys of a collection, and the keys whose copies are negative.
+///
+/// ```
+/// use headwater_operators::{Keyed, Rows, Updates, distinct::distinct, keyed::NoValue};
+/// use timely::dataflow::operators::{Capture, Input, capture::Extract};
+///
+/// let changes = timely::execute_directly(|worker| {
+///     let (mut input, changes) = worker.dataflow::<u64, _, _>(|scope| {
+///         let (input, stream) = scope.new_input::<Updates<Keyed<NoValue>>>();
+///         let (keys, _errors) = distinct(stream, "visitors");
+///         (input, keys.capture())
+///     });
+///     let mut keys = Rows::default();
+///     [b"ann", b"bob", b"ann"].iter().for_each(|k| keys.push(*k));
+///     let keyed = Keyed::new(keys, NoValue(3));
+///     input.send_batch(&mut Updates { data: keyed, times: vec![1, 1, 2], diffs: vec![1, 1, 1] });
+///     changes
+/// });
+/// let given: Vec<_> = changes.extract().into_iter().flat_map(|(_, batches)| batches).collect();
+/// # let _ = given;
+/// ```
+pub fn distinct<'scope>(
+    stream: UpdateStream<'scope, Keyed<NoValue>>,
+    name: &str,
+) -> (UpdateStream<'scope, Keyed<NoValue>>, UpdateStream<'scope, Vec<KeyError>>) {
+    reduce(stream, name, Distinct::default())
+}
+
+/// The keys of some buckets.
+#[derive(Default)]
+struct Segment {
+    table: KeyTable,
+    counts: Counts,
+    touched: Marks,
+}
+
+/// A key that the current time touched.
+struct Touched {
+    hash: u64,
+    bucket: u64,
+    /// Its copies before.
+    old: i64,
+    slot: u32,
+    group: u32,
+}
+
+#[derive(Default)]
+struct Distinct {
+    buckets: Buckets<Segment>,
+    touched: Vec<Touched>,
+    /// How many of `touched` were emitted.
+    emitted: usize,
+    groups: Vec<u32>,
+    output: Updates<Keyed<NoValue>>,
+}
+
+impl Reduction for Distinct {
+    type Input = NoValue;
+    type Output = Keyed<NoValue>;
+
+    fn apply(&mut self, time: Time, batch: &Updates<Keyed<NoValue>>, rows: &[u32]) {
+        let Distinct { buckets, touched, groups, .. } = self;
+        let data = &batch.data;
+        buckets.split(data, time, rows, &Segment::default, |slot, segment, rows| {
+            groups.clear();
+            segment.table.lookup_or_insert(&data.hashes, &data.keys, rows, groups);
+            segment.counts.reserve(segment.table.groups());
+            segment.touched.reserve(segment.table.groups());
+            for (&row, &group) in rows.iter().zip(groups.iter()) {
+                let old = segment.counts.add(group, batch.diffs[row as usize]);
+                if segment.touched.add(group) {
+                    let row = row as usize;
+                    touched.push(Touched { hash: data.hashes[row], bucket: data.bucket(row), old, slot, group });
+                }
+            }
+        });
+    }
+
+    fn emit(&mut self, time: Time, errors: &mut Errors) -> bool {
+        let Distinct { buckets, touched, output, .. } = self;
+        let end = touched.len().min(self.emitted + STEP);
+        for &Touched { hash, bucket, old, slot, group } in &touched[self.emitted..end] {
+            let segment = buckets.get(slot);
+            segment.touched.remove(group);
+            let new = segment.counts.get(group);
+            if (old > 0) != (new > 0) {
+                let keyed = &mut output.data;
+                keyed.hashes.push(hash);
+                keyed.keys.push(segment.table.key(group));
+                push_bucket(&mut keyed.buckets, keyed.hashes.len(), bucket);
+                keyed.vals.0 += 1;
+                output.times.push(time);
+                output.diffs.push(if new > 0 { 1 } else { -1 });
+            }
+            if old < 0 || new < 0 {
+                push_negative(errors, time, segment.table.key(group), &[], old, new);
+            }
+            if new == 0 {
+                segment.table.remove(hash, group);
+            }
+        }
+        self.emitted = end;
+        let done = end == touched.len();
+        if done {
+            touched.clear();
+            self.emitted = 0;
+        }
+        done
+    }
+
+    fn buffered(&self) -> usize {
+        self.output.len()
+    }
+
+    fn take(&mut self) -> Updates<Keyed<NoValue>> {
+        std::mem::take(&mut self.output)
+    }
+
+    fn release(&mut self, frontier: Option<Time>) {
+        self.buckets.release(frontier);
+    }
+}
+
+/// Appends the bucket of record `len - 1`; `buckets` stays empty as long as all are [`KEEP`].
+#[inline]
+pub(crate) fn push_bucket(buckets: &mut Vec<u64>, len: usize, bucket: u64) {
+    if bucket != KEEP || !buckets.is_empty() {
+        buckets.resize(len - 1, KEEP);
+        buckets.push(bucket);
+    }
+}
+
+/// Updates the error of a key or of one of its rows whose copies went from `old` to `new`.
+pub(crate) fn push_negative(errors: &mut Errors, time: Time, key: &[u8], row: &[u8], old: i64, new: i64) {
+    if old == new {
+        return;
+    }
+    for (count, diff) in [(old, -1), (new, 1)] {
+        if count < 0 {
+            let fault = Fault::Negative { row: row.to_vec(), count };
+            errors.data.push(KeyError { key: key.to_vec(), fault });
+            errors.times.push(time);
+            errors.diffs.push(diff);
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! What the reductions share: one distinct time after another, in bounded steps.
+//!
+//! A reduction keeps private state as of its frontier. Its input is buffered until the frontier passes; then all
+//! updates at a time are applied, and what the time changed is emitted at that very time, as retractions and new
+//! records. In a total order that is all there is to it: no history is kept.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+
+use crate::exchange::by_hash;
+use crate::keyed::Keyed;
+use crate::pending::Pending;
+use crate::time::{SINCE_EVER, Time};
+use crate::updates::{Payload, UpdateStream, Updates};
+
+/// Updates applied at once.
+pub(crate) const STEP: usize = 1 << 14;
+/// Records in an output batch, about.
+const OUTPUT: usize = 1 << 16;
+/// How long an operator works before it lets the others of its worker run.
+const TURN: Duration = Duration::from_millis(5);
+
+/// Why a key has no result: data like any other, retracted when it no longer holds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct KeyError {
+    /// The key.
+    pub key: Vec<u8>,
+    /// What is wrong.
+    pub fault: Fault,
+}
+
+/// What is wrong with a key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Fault {
+    /// More copies left than had arrived.
+    Negative {
+        /// The record, where an operator tells the records of a key apart; otherwise empty.
+        row: Vec<u8>,
+        /// How many copies there are. 0 where the copies of a key's records sum to 0 although some are negative.
+        count: i64,
+    },
+    /// The result can't be computed: such as an integer sum outside its type.
+    Evaluation(String),
+}
+
+impl std::fmt::Display for KeyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.fault {
+            Fault::Negative { row, count } => {
+                write!(f, "a record was retracted that was not there: key {:02x?}", self.key)?;
+                if !row.is_empty() {
+                    write!(f, ", record {row:02x?}")?;
+                }
+                write!(f, ", {count} copies")
+            }
+            Fault::Evaluation(message) => write!(f, "{message} (key {:02x?})", self.key),
+        }
+    }
+}
+
+/// Updates of errors, as a reduction gathers them.
+pub(crate) type Errors = Updates<Vec<KeyError>>;
+
+/// The state of a reduction and its logic at one time.
+pub(crate) trait Reduction: 'static {
+    /// The values taken.
+    type Input: Payload;
+    /// The batches given.
+    type Output: Payload;
+
+    /// Applies updates of one time: `rows` of `batch`. A time's updates may come in several calls.
+    fn apply(&mut self, time: Time, batch: &Updates<Keyed<Self::Input>>, rows: &[u32]);
+
+    /// Buffers what the time changed, or about [`STEP`] records of it, and whether that was all. Called after all of a
+    /// time's updates were applied, again until it gives true.
+    fn emit(&mut self, time: Time, errors: &mut Errors) -> bool;
+
+    /// The number of buffered records.
+    fn buffered(&self) -> usize;
+
+    /// Takes the buffered records.
+    fn take(&mut self) -> Updates<Self::Output>;
+
+    /// Drops state behind the frontier; `None` when the input is closed.
+    fn release(&mut self, frontier: Option<Time>);
+
+    /// Whether there is something to emit at [`SINCE_EVER`] without any update.
+    fn starts(&self) -> bool {
+        false
+    }
+}
+
+/// Runs a reduction on the worker that owns each key: gives its output and its errors.
+pub(crate) fn reduce<'scope, R: Reduction>(
+    stream: UpdateStream<'scope, Keyed<R::Input>>,
+    name: &str,
+    mut reduction: R,
+) -> (UpdateStream<'scope, R::Output>, UpdateStream<'scope, Vec<KeyError>>) {
+    let scope = stream.scope();
+    let mut builder = OperatorBuilder::new(name.to_owned(), scope);
+    let mut input = builder.new_input(stream, by_hash());
+    let (output, results) = builder.new_output();
+    let mut output = OutputBuilder::<Time, CapacityContainerBuilder<Updates<R::Output>>>::from(output);
+    let (error_output, error_results) = builder.new_output();
+    let mut error_output = OutputBuilder::<Time, CapacityContainerBuilder<Errors>>::from(error_output);
+    let activator = scope.activator_for(builder.operator_info().address);
+
+    builder.build(move |capabilities| {
+        let starts = reduction.starts();
+        let mut held = <[_; 2]>::try_from(capabilities).ok().filter(|_| starts);
+        // The time whose updates are being applied or whose changes are being emitted.
+        let mut current = starts.then_some(SINCE_EVER);
+        let mut pending = Pending::default();
+        let mut errors = Errors::default();
+        let mut rows = Vec::new();
+        let mut released = Some(SINCE_EVER);
+
+        move |frontiers| {
+            input.for_each(|capability, batch| {
+                if let Some(first) = pending.push(std::mem::take(batch))
+                    && held.as_ref().is_none_or(|[held, _]| first < *held.time())
+                {
+                    held = Some([capability.delayed(&first, 0), capability.delayed(&first, 1)]);
+                }
+            });
+            let frontier = frontiers[0].frontier().first().copied();
+            let closed = |time: Time| frontier.is_none_or(|frontier| time < frontier);
+
+            let mut output = output.activate();
+            let mut error_output = error_output.activate();
+            let mut flush = |reduction: &mut R, errors: &mut Errors, held: &Option<[_; 2]>| {
+                if let Some([held, error_held]) = held {
+                    if reduction.buffered() > 0 {
+                        output.session(held).give_container(&mut reduction.take());
+                    }
+                    if !errors.is_empty() {
+                        error_output.session(error_held).give_container(&mut std::mem::take(errors));
+                    }
+                }
+            };
+
+            let mut turn = Turn::default();
+            let mut suspended = false;
+            'times: while let Some(time) = current.or_else(|| pending.first()).filter(|time| closed(*time)) {
+                current = Some(time);
+                loop {
+                    let taken = pending.take(time, STEP, &mut rows, |batch, rows| reduction.apply(time, batch, rows));
+                    if taken == 0 {
+                        break;
+                    }
+                    if turn.over(taken) {
+                        suspended = true;
+                        break 'times;
+                    }
+                }
+                loop {
+                    let before = reduction.buffered();
+                    if reduction.emit(time, &mut errors) {
+                        current = None;
+                    }
+                    let emitted = reduction.buffered() - before;
+                    if reduction.buffered() >= OUTPUT {
+                        flush(&mut reduction, &mut errors, &held);
+                    }
+                    if turn.over(emitted) && (current.is_some() || pending.first().is_some_and(closed)) {
+                        suspended = true;
+                        break 'times;
+                    }
+                    if current.is_none() {
+                        break;
+                    }
+                }
+            }
+            flush(&mut reduction, &mut errors, &held);
+
+            match current.or_else(|| pending.first()) {
+                Some(time) => {
+                    if let Some([held, error_held]) = &mut held
+                        && *held.time() < time
+                    {
+                        held.downgrade(&time);
+                        error_held.downgrade(&time);
+                    }
+                }
+                None => held = None,
+            }
+            if suspended {
+                activator.activate();
+            } else if released != frontier {
+                reduction.release(frontier);
+                released = frontier;
+            }
+        }
+    });
+    (results, error_results)
+}
+
+/// An operator's turn on its worker.
+#[derive(Default)]
+struct Turn {
+    start: Option<Instant>,
+    work: usize,
+}
+
+impl Turn {
+    /// Counts work, in records, and says whether the turn is over. The clock is read once per [`STEP`] records.
+    fn over(&mut self, work: usize) -> bool {
+        self.work += work + 1;
+        if self.work < STEP / 4 {
+            return false;
+        }
+        self.work = 0;
+        match self.start {
+            Some(start) => start.elapsed() >= TURN,
+            None => {
+                self.start = Some(Instant::now());
+                false
+            }
+        }
+    }
+}
