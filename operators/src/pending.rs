@@ -161,7 +161,7 @@ mod tests {
             let (mut frontier, mut number, mut rows) = (0, 0, Vec::new());
             for _ in 0..30 {
                 for _ in 0..rng.random_range(0..4) {
-                    let mut batch = Updates::default();
+                    let mut batch = Updates::<Vec<u64>>::default();
                     for _ in 0..rng.random_range(0..20) {
                         let time = frontier + rng.random_range(0..8);
                         batch.data.push(number);
