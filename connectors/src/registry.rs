@@ -5,10 +5,15 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
+use crate::blackhole::Blackhole;
+use crate::datagen::Datagen;
 use crate::error::{Error, Result};
-use crate::options::{OptionSpec, Options};
+use crate::filesystem::Filesystem;
+use crate::options::{Checked, OptionSpec, Options, nearest};
+use crate::print::Print;
 use crate::sink::{OutputMode, Sink};
 use crate::source::Source;
+use crate::stdin::Stdin;
 
 /// A table as declared, for a connector to open.
 #[derive(Clone, Debug)]
@@ -21,6 +26,20 @@ pub struct TableSpec {
     pub schema: Option<SchemaRef>,
     /// Whether to read what there is and end (batch), or to follow (stream).
     pub bounded: bool,
+    /// For a sink in update mode, the columns that identify a row; empty if not known.
+    pub key: Vec<usize>,
+}
+
+impl TableSpec {
+    /// The options, checked against those that `connector` takes.
+    pub fn checked(&self, connector: &dyn Connector) -> Result<Checked<'_>> {
+        self.options.check(&format!("'{}' (connector '{}')", self.name, connector.name()), connector.options())
+    }
+
+    /// The schema; a fault of the caller if it is not set.
+    pub(crate) fn columns(&self) -> Result<SchemaRef> {
+        self.schema.clone().ok_or_else(|| Error::Internal(format!("'{}' is opened without a schema", self.name)))
+    }
 }
 
 /// A kind of source or sink.
@@ -48,6 +67,18 @@ pub struct Registry {
 }
 
 impl Registry {
+    /// The connectors of this crate: `filesystem`, `datagen`, `stdin`, `print` (also called `console`) and `blackhole`.
+    pub fn standard() -> Self {
+        let mut registry = Registry::default();
+        registry.register(Arc::new(Filesystem));
+        registry.register(Arc::new(Datagen));
+        registry.register(Arc::new(Stdin));
+        registry.register(Arc::new(Print::named("print")));
+        registry.register(Arc::new(Print::named("console")));
+        registry.register(Arc::new(Blackhole::default()));
+        registry
+    }
+
     /// Adds a connector, replacing one of the same name.
     pub fn register(&mut self, connector: Arc<dyn Connector>) {
         self.connectors.insert(connector.name(), connector);
@@ -57,7 +88,9 @@ impl Registry {
     pub fn get(&self, name: &str) -> Result<&Arc<dyn Connector>> {
         self.connectors.get(name).ok_or_else(|| {
             let known: Vec<_> = self.connectors.keys().map(|k| format!("'{k}'")).collect();
-            Error::User(format!("there is no connector '{name}'; there are {}", known.join(", ")))
+            let meant = nearest(name, self.connectors.keys().copied());
+            let meant = meant.map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
+            Error::User(format!("there is no connector '{name}'{meant} (there are {})", known.join(", ")))
         })
     }
 

@@ -29,7 +29,8 @@ pub struct SourceBatch {
     pub diffs: Option<Vec<i64>>,
     /// Which rows change together.
     pub changes: Changes,
-    /// The split's position after these rows, opaque and ascending.
+    /// The split's position after these rows, opaque and ascending. Files and the generator count: the rows and the
+    /// rejected pieces of input from the start of the split to here, so that the rows between two offsets are known.
     pub offset: u64,
     /// Input that could not be read as rows, by the table's `on_error` policy.
     pub rejected: Vec<Rejected>,
@@ -38,6 +39,8 @@ pub struct SourceBatch {
 /// A piece of input that is not a row of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
+    /// The split's position after it.
+    pub offset: u64,
     /// The input as text, cut to a bounded length.
     pub input: String,
     /// Where it stood, e.g. `flights.csv line 12`.
