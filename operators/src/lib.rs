@@ -10,11 +10,14 @@
 
 pub mod accumulate;
 mod arena;
+pub mod arrange;
 mod buckets;
+pub mod chunk;
 pub mod clock;
 mod counts;
 pub mod distinct;
 pub mod exchange;
+pub mod join;
 pub mod keyed;
 pub mod pending;
 mod reduction;

@@ -1,0 +1,210 @@
+//! From updates in any order to the sorted chunks of a batch, in short steps.
+//!
+//! A seal of many rows deals them into parts by the leading bits of their hash, a chunk's worth each, and then sorts one
+//! part after another: two passes over the rows, each within the caches, however many there are. A part that fills up
+//! because keys repeat is sorted in runs, and these are merged.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Instant;
+
+use differential_dataflow::trace::chunk::Chunk;
+
+use crate::chunk::{MAX_BYTES, MAX_ROWS, RowBuffer, RowChunk};
+use crate::keyed::Keyed;
+use crate::rows::Rows;
+use crate::time::Time;
+use crate::updates::Updates;
+
+/// Rows dealt between two looks at the clock.
+const STEP: usize = 8 * 1024;
+
+/// Updates received and not yet sealed.
+struct Pending {
+    updates: Rc<Updates<Keyed<Rows>>>,
+    /// The updates before this one are sealed.
+    from: usize,
+    /// Whether the updates are in order of time, so that a seal takes a prefix.
+    sorted: bool,
+    min: Time,
+    max: Time,
+}
+
+/// A range of updates that a seal takes.
+struct Source {
+    updates: Rc<Updates<Keyed<Rows>>>,
+    from: usize,
+    to: usize,
+}
+
+/// Rows whose hashes have one prefix.
+#[derive(Default)]
+struct Part {
+    rows: RowBuffer<Time>,
+    bytes: usize,
+    runs: VecDeque<VecDeque<RowChunk<Time>>>,
+}
+
+impl Part {
+    fn sort(&mut self) {
+        if !self.rows.is_empty() {
+            let mut run = VecDeque::new();
+            std::mem::take(&mut self.rows).sort(&mut run);
+            self.bytes = 0;
+            self.runs.push_back(run);
+        }
+    }
+}
+
+/// A merge of two runs of the part at hand.
+struct Merge {
+    a: VecDeque<RowChunk<Time>>,
+    b: VecDeque<RowChunk<Time>>,
+    out: VecDeque<RowChunk<Time>>,
+}
+
+/// A seal under way.
+pub(super) struct Seal {
+    /// The least time of the updates.
+    pub(super) min: Time,
+    sources: VecDeque<Source>,
+    bits: u32,
+    parts: VecDeque<Part>,
+    merge: Option<Merge>,
+    out: VecDeque<RowChunk<Time>>,
+}
+
+/// The updates that wait for their time to close.
+#[derive(Default)]
+pub(super) struct Buffer {
+    pending: Vec<Pending>,
+}
+
+impl Buffer {
+    pub(super) fn push(&mut self, updates: Updates<Keyed<Rows>>) {
+        let (Some(&min), Some(&max)) = (updates.times.iter().min(), updates.times.iter().max()) else { return };
+        self.pending.push(Pending { updates: Rc::new(updates), from: 0, sorted: min == max, min, max });
+    }
+
+    /// The least time that waits.
+    pub(super) fn min(&self) -> Option<Time> {
+        self.pending.iter().map(|p| p.min).min()
+    }
+
+    /// Takes out all updates with times before `upper`, or all where it is none. None if there are none.
+    pub(super) fn seal(&mut self, upper: Option<Time>) -> Option<Seal> {
+        let mut sources = VecDeque::new();
+        let (mut rows, mut bytes, mut min) = (0, 0, Time::MAX);
+        self.pending.retain_mut(|pending| {
+            if upper.is_some_and(|upper| pending.min >= upper) {
+                return true;
+            }
+            min = min.min(pending.min);
+            let len = pending.updates.len();
+            let whole = upper.is_none_or(|upper| pending.max < upper);
+            if !whole && !pending.sorted {
+                let mut order: Vec<u32> = (0..len as u32).collect();
+                order.sort_by_key(|&i| pending.updates.times[i as usize]);
+                pending.updates = Rc::new(pending.updates.gather(&order));
+                pending.sorted = true;
+            }
+            let from = pending.from;
+            let to = match upper {
+                Some(upper) if !whole => from + pending.updates.times[from..].partition_point(|&t| t < upper),
+                _ => len,
+            };
+            let data = &pending.updates.data;
+            bytes += (data.keys.bytes().len() + data.vals.bytes().len()) / len.max(1) * (to - from);
+            rows += to - from;
+            sources.push_back(Source { updates: Rc::clone(&pending.updates), from, to });
+            pending.from = to;
+            if to < len {
+                pending.min = pending.updates.times[to];
+            }
+            to < len
+        });
+        if rows == 0 {
+            return None;
+        }
+        let parts = (rows / (MAX_ROWS * 3 / 4)).max(bytes / (MAX_BYTES * 3 / 4)) + 1;
+        let bits = parts.next_power_of_two().ilog2();
+        let parts = 1usize << bits;
+        let part = || Part {
+            rows: RowBuffer::with_capacity(
+                rows / parts + rows / parts / 16 + 16,
+                bytes / parts + bytes / parts / 16 + 64,
+            ),
+            ..Part::default()
+        };
+        let parts = (0..parts).map(|_| part()).collect();
+        Some(Seal { min, sources, bits, parts, merge: None, out: VecDeque::new() })
+    }
+}
+
+impl Seal {
+    /// Works until `deadline`; the sorted chunks when done.
+    pub(super) fn work(&mut self, deadline: Instant) -> Option<Vec<RowChunk<Time>>> {
+        loop {
+            if !self.deal() && !self.merge() && !self.sort() {
+                let mut chunks = VecDeque::new();
+                RowChunk::settle(&mut self.out, true, &mut chunks);
+                return Some(chunks.into());
+            }
+            if Instant::now() >= deadline {
+                return None;
+            }
+        }
+    }
+
+    /// Deals some rows to their parts; false when all are.
+    fn deal(&mut self) -> bool {
+        let Some(source) = self.sources.front_mut() else { return false };
+        let end = source.to.min(source.from + STEP);
+        let Updates { data, times, diffs } = &*source.updates;
+        for index in source.from..end {
+            let hash = data.hashes[index];
+            let part = &mut self.parts[hash.checked_shr(64 - self.bits).unwrap_or(0) as usize];
+            let (key, val) = (data.keys.get(index), data.vals.get(index));
+            part.rows.push(hash, key, val, &times[index], diffs[index]);
+            part.bytes += key.len() + val.len();
+            if part.rows.len() >= MAX_ROWS || part.bytes >= MAX_BYTES {
+                part.sort();
+            }
+        }
+        source.from = end;
+        if source.from == source.to {
+            self.sources.pop_front();
+        }
+        true
+    }
+
+    /// Works on the merge of two runs; false when there is none.
+    fn merge(&mut self) -> bool {
+        let Some(merge) = &mut self.merge else { return false };
+        if !merge.a.is_empty() && !merge.b.is_empty() {
+            RowChunk::merge(&mut merge.a, &mut merge.b, &mut merge.out);
+        } else if let Some(mut merge) = self.merge.take() {
+            merge.out.append(&mut merge.a);
+            merge.out.append(&mut merge.b);
+            if let Some(part) = self.parts.front_mut() {
+                part.runs.push_back(merge.out);
+            }
+        }
+        true
+    }
+
+    /// Sorts the next part, or begins to merge its runs; false when all parts are done.
+    fn sort(&mut self) -> bool {
+        let Some(part) = self.parts.front_mut() else { return false };
+        if !part.rows.is_empty() {
+            part.sort();
+        } else if part.runs.len() > 1 {
+            let (a, b) = (part.runs.pop_front().unwrap_or_default(), part.runs.pop_front().unwrap_or_default());
+            self.merge = Some(Merge { a, b, out: VecDeque::new() });
+        } else {
+            part.runs.drain(..).for_each(|mut run| self.out.append(&mut run));
+            self.parts.pop_front();
+        }
+        true
+    }
+}
