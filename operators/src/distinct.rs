@@ -159,3 +159,66 @@ pub(crate) fn push_negative(errors: &mut Errors, time: Time, key: &[u8], row: &[
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::rows::Rows;
+    use crate::testing::{changes, expected, run};
+    use crate::updates::Payload;
+    use rand::Rng;
+
+    /// A key and its bucket.
+    type Record = (u64, u64);
+
+    fn pack(records: &[Record]) -> Keyed<NoValue> {
+        let mut keys = Rows::default();
+        records.iter().for_each(|(key, bucket)| keys.push(format!("{bucket} key {key}").as_bytes()));
+        let mut keyed = Keyed::new(keys, NoValue(records.len()));
+        if records.iter().any(|(_, bucket)| *bucket != KEEP) {
+            keyed.buckets = records.iter().map(|(_, bucket)| *bucket).collect();
+        }
+        keyed
+    }
+
+    fn unpack(data: &Keyed<NoValue>, index: usize) -> (Vec<u8>, u64) {
+        assert_eq!(data.hashes[index], crate::keyed::hash(data.keys.get(index)));
+        assert_eq!(data.vals.len(), data.len());
+        (data.keys.get(index).to_vec(), data.bucket(index))
+    }
+
+    #[test]
+    fn each_key_is_there_once_while_it_has_copies() {
+        for seed in 0..30 {
+            let workers = [1, 2, 4][seed as usize % 3];
+            let times = [3, 40][seed as usize % 2];
+            // Without buckets, with many of them, and with both.
+            let all = changes(seed, 200, times, seed % 5 == 0, |rng| match seed % 4 {
+                0 => (rng.random_range(0..30), KEEP),
+                1 => (rng.random_range(0..30), rng.random_range(0..times + 10)),
+                2 => (rng.random_range(0..30), [20, 30, KEEP][rng.random_range(0..3)]),
+                _ => (rng.random_range(0..300), rng.random_range(0..5)),
+            });
+            let (seen, errors) = run(workers, seed, &all, pack, unpack, |stream| distinct(stream, "distinct"));
+            let all: Vec<_> = all.into_iter().filter(|((_, bucket), time, _)| time < bucket).collect();
+            let count = |accumulated: &BTreeMap<Record, i64>, wanted: fn(i64) -> bool| -> Vec<(Vec<u8>, u64, i64)> {
+                let keys = accumulated.iter().filter(|(_, count)| wanted(**count));
+                keys.map(|((key, bucket), count)| (format!("{bucket} key {key}").into_bytes(), *bucket, *count))
+                    .collect()
+            };
+            let model = expected(&all, |_, accumulated| {
+                count(accumulated, |c| c > 0).into_iter().map(|(key, bucket, _)| ((key, bucket), 1)).collect()
+            });
+            assert_eq!(seen, model, "seed {seed}");
+            let model = expected(&all, |_, accumulated| {
+                let negative = count(accumulated, |c| c < 0).into_iter();
+                negative
+                    .map(|(key, _, count)| (KeyError { key, fault: Fault::Negative { row: Vec::new(), count } }, 1))
+                    .collect()
+            });
+            assert_eq!(errors, model, "seed {seed}");
+        }
+    }
+}

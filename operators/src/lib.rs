@@ -16,14 +16,18 @@ pub mod chunk;
 pub mod clock;
 mod counts;
 pub mod distinct;
+pub mod exact_sum;
 pub mod exchange;
 pub mod join;
 pub mod keyed;
+pub mod ordered;
 pub mod pending;
 mod reduction;
 pub mod rows;
 pub mod stamp;
 pub mod table;
+#[cfg(test)]
+mod testing;
 pub mod time;
 pub mod top_k;
 pub mod updates;
