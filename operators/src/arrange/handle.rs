@@ -1,6 +1,5 @@
 //! Arrangements outside their scope: shared with other dataflows, read, and measured.
 
-use std::cmp::Ordering;
 use std::collections::HashSet;
 
 use differential_dataflow::trace::{BatchReader, TraceReader};
@@ -8,8 +7,8 @@ use timely::dataflow::Scope;
 use timely::progress::Antichain;
 
 use super::import::import;
-use super::{Arranged, RowTrace, SharedBatch};
-use crate::chunk::RowChunk;
+use super::reader::Reader;
+use super::{Arranged, RowTrace};
 use crate::rows::Rows;
 use crate::time::Time;
 
@@ -99,7 +98,7 @@ impl Arrangement {
         let mut readers = Vec::new();
         self.trace.map_batches(|batch| {
             if !batch.is_empty() {
-                readers.push(Reader { batch: batch.clone(), chunk: 0, row: 0 });
+                readers.push(Reader::new(batch.clone()));
             }
         });
         Ok(Contents { readers, as_of })
@@ -137,34 +136,6 @@ impl Arrangement {
         match self.since() {
             Some(since) if since <= as_of => Ok(()),
             since => Err(ReadError::Compacted(since.unwrap_or(Time::MAX))),
-        }
-    }
-}
-
-/// A position in a batch.
-struct Reader {
-    batch: SharedBatch,
-    chunk: usize,
-    row: usize,
-}
-
-impl Reader {
-    fn at(&self) -> Option<(&RowChunk<Time>, usize)> {
-        self.batch.chunks().get(self.chunk).map(|chunk| (chunk, self.row))
-    }
-
-    fn step(&mut self) {
-        self.row += 1;
-        if self.batch.chunks().get(self.chunk).is_some_and(|chunk| self.row >= chunk.len()) {
-            self.chunk += 1;
-            self.row = 0;
-        }
-    }
-
-    fn cmp(&self, other: &Self) -> Ordering {
-        match (self.at(), other.at()) {
-            (Some((a, i)), Some((b, j))) => a.hashes()[i].cmp(&b.hashes()[j]).then_with(|| a.cmp_row(i, b, j)),
-            (a, b) => b.is_some().cmp(&a.is_some()),
         }
     }
 }

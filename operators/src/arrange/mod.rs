@@ -33,11 +33,13 @@ use crate::updates::UpdateStream;
 mod batch;
 mod handle;
 mod import;
+mod reader;
 mod seal;
 
 pub use batch::{RowTrace, SharedBatch, SharedCursor};
 pub use handle::{Arrangement, Content, Contents, ReadError};
 pub use import::updates;
+pub(crate) use reader::Reader;
 
 /// An arrangement in a scope: the stream of its batches, and its trace.
 pub type Arranged<'scope> = differential_dataflow::operators::arrange::Arranged<'scope, RowTrace>;

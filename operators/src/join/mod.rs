@@ -6,6 +6,9 @@
 //! turn, and holds its capability meanwhile. Both arrangements may be compacted up to the frontier of the other input.
 //! The cross join is the join of arrangements by one key, the empty one.
 //!
+//! [`semi`] keeps the left rows whose key the right side has, [`anti`] those whose key it lacks. They follow time
+//! order, so that at each time the output changes only by what differs: a row that gets its first match at `t` leaves the
+//! antijoin at `t`, when it enters the join. An outer join is the union of the join and of the antijoins.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -23,8 +26,10 @@ use crate::rows::Rows;
 use crate::time::{SINCE_EVER, Time};
 use crate::updates::{Payload, UpdateStream, Updates};
 
+mod presence;
 mod work;
 
+pub use presence::{anti, semi};
 use work::Work;
 
 /// Pairs of matching rows.
