@@ -1,4 +1,8 @@
 //! headwater
 
 pub mod columns;
+pub mod error;
 pub mod plan;
+pub mod sql;
+
+pub use error::{Error, Result};

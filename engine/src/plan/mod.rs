@@ -1,11 +1,18 @@
 //! The physical incremental plan: every decision made, so that rendering is a straight walk.
 
+mod analysis;
+pub mod catalog;
+pub mod explain;
+mod exprs;
+pub mod lower;
+
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_expr::PhysicalExpr;
+use headwater_connectors::OutputMode;
 
 /// The number of a node in its [`Plan`]: a node's inputs have smaller numbers.
 pub type NodeId = usize;
@@ -17,8 +24,49 @@ pub struct Plan {
     pub nodes: Vec<Node>,
     /// The node that is the answer.
     pub root: NodeId,
+    /// The columns of the answer, by the names of the query: the first ones of the root. Further columns of the root
+    /// are there for `presentation` and finality only; the answer is the root's rows without them, consolidated again.
+    pub schema: SchemaRef,
     /// How to show a final answer: `ORDER BY` of the outermost query. A maintained view is a multiset.
     pub presentation: Vec<Order>,
+    /// Whether every relation that is read ends.
+    pub bounded: bool,
+}
+
+impl Plan {
+    /// The answer's number of columns; the root may have more.
+    pub fn visible(&self) -> usize {
+        self.schema.fields().len()
+    }
+
+    /// Whether some operator releases state behind the watermark, so that tables are read without their late rows.
+    pub fn releases(&self) -> bool {
+        self.nodes.iter().any(|node| node.op.retain().is_some())
+    }
+
+    /// The relations that are read, each once.
+    pub fn relations(&self) -> Vec<&Relation> {
+        let mut relations: Vec<&Relation> = Vec::new();
+        for node in &self.nodes {
+            if let Op::Get { relation, .. } = &node.op
+                && !relations.contains(&relation)
+            {
+                relations.push(relation);
+            }
+        }
+        relations
+    }
+}
+
+/// What a plan is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A view that is kept up to date.
+    View,
+    /// The final answer of a query, shown in the order that it asks for.
+    Answer,
+    /// A sink or subscription of this mode.
+    Output(OutputMode),
 }
 
 /// An operator with what is known of its output.
@@ -203,6 +251,32 @@ pub enum Op {
         /// The input.
         input: NodeId,
     },
+}
+
+impl Op {
+    /// The nodes that it reads.
+    pub fn inputs(&self) -> Vec<NodeId> {
+        match self {
+            Op::Get { .. } | Op::Constant { .. } => vec![],
+            Op::Mfp { input, .. }
+            | Op::Hop { input, .. }
+            | Op::Unnest { input, .. }
+            | Op::Distinct { input, .. }
+            | Op::Reduce { input, .. }
+            | Op::TopK { input, .. }
+            | Op::Negate { input } => vec![*input],
+            Op::Join { left, right, .. } | Op::Semi { left, right, .. } => vec![*left, *right],
+            Op::Union { inputs } => inputs.clone(),
+        }
+    }
+
+    /// Where its state is released behind the watermark: a column of its input.
+    pub fn retain(&self) -> Option<Watermark> {
+        match self {
+            Op::Distinct { retain, .. } | Op::Reduce { retain, .. } => *retain,
+            _ => None,
+        }
+    }
 }
 
 /// One aggregate of a [`Op::Reduce`].

@@ -1,0 +1,111 @@
+//! What the planner knows of tables and views.
+
+use std::borrow::Cow;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::logical_expr::{LogicalPlan, TableSource};
+
+use super::{Properties, Relation, Watermark};
+
+/// A table's columns and what holds of its rows.
+#[derive(Clone, Debug)]
+pub struct TableMeta {
+    /// The name.
+    pub name: String,
+    /// The columns.
+    pub schema: SchemaRef,
+    /// The event-time column, if it has a watermark.
+    pub event_time: Option<EventTime>,
+    /// Whether its input ends.
+    pub bounded: bool,
+    /// Whether all rows are at the smallest time and the input is closed then.
+    pub is_static: bool,
+    /// Whether no row ever leaves.
+    pub append_only: bool,
+}
+
+/// How a table's event-time column relates to time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventTime {
+    /// The column.
+    pub column: usize,
+    /// Declared disorder, microseconds.
+    pub delay_us: u64,
+    /// The width of a segment, microseconds.
+    pub resolution_us: u64,
+}
+
+/// A view's columns and what holds of its rows.
+#[derive(Clone, Debug)]
+pub struct ViewMeta {
+    /// The name.
+    pub name: String,
+    /// The columns.
+    pub schema: SchemaRef,
+    /// What is known of its rows: the properties of its plan's root.
+    pub properties: Properties,
+    /// Whether all its inputs end.
+    pub bounded: bool,
+    /// The view's query, if queries over the view are planned over its inputs; else they read the view's output.
+    pub definition: Option<LogicalPlan>,
+}
+
+/// A relation as DataFusion's planner sees it: columns only.
+#[derive(Clone, Debug)]
+pub struct RelationSource {
+    pub(crate) relation: Relation,
+    pub(crate) schema: SchemaRef,
+    pub(crate) properties: Properties,
+    pub(crate) bounded: bool,
+    definition: Option<LogicalPlan>,
+}
+
+impl RelationSource {
+    pub(crate) fn table(meta: &TableMeta) -> Self {
+        let watermark = meta
+            .event_time
+            .filter(|_| !meta.is_static)
+            .map(|time| Watermark { column: time.column, delay: time.delay_us.saturating_add(time.resolution_us) });
+        RelationSource {
+            // Whether late rows are dropped is known when the whole plan is.
+            relation: Relation::Table { name: meta.name.clone(), drop_late: false },
+            schema: meta.schema.clone(),
+            properties: Properties {
+                retracts: (!meta.append_only && !meta.is_static).then(|| format!("the table {}", meta.name)),
+                watermarks: watermark.into_iter().collect(),
+                final_at: None,
+                is_static: meta.is_static,
+                key: None,
+            },
+            bounded: meta.bounded || meta.is_static,
+            definition: None,
+        }
+    }
+
+    pub(crate) fn late(meta: &TableMeta) -> Self {
+        let mut source = RelationSource::table(meta);
+        source.relation = Relation::Late { name: meta.name.clone() };
+        source.properties.watermarks.clear();
+        source
+    }
+
+    pub(crate) fn view(meta: &ViewMeta) -> Self {
+        RelationSource {
+            relation: Relation::View { name: meta.name.clone() },
+            schema: meta.schema.clone(),
+            properties: meta.properties.clone(),
+            bounded: meta.bounded,
+            definition: meta.definition.clone(),
+        }
+    }
+}
+
+impl TableSource for RelationSource {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn get_logical_plan(&self) -> Option<Cow<'_, LogicalPlan>> {
+        self.definition.as_ref().map(Cow::Borrowed)
+    }
+}

@@ -1,0 +1,232 @@
+//! What a maintained query may not contain, refused with the reason; and which expressions can fail on a row.
+
+use arrow::datatypes::DataType;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, DataFusionError, Result};
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, Operator, Volatility};
+
+use super::window::HopNode;
+
+/// Refuses operators and functions that have no incremental form here.
+pub(super) fn supported(plan: &LogicalPlan) -> Result<()> {
+    plan.apply_with_subqueries(|node| {
+        operator(node)?;
+        node.apply_expressions(|expr| expr.apply(|inner| function(inner).map(|()| TreeNodeRecursion::Continue)))
+    })?;
+    Ok(())
+}
+
+fn refuse<T>(what: &str) -> Result<T> {
+    Err(DataFusionError::NotImplemented(what.into()))
+}
+
+fn operator(plan: &LogicalPlan) -> Result<()> {
+    match plan {
+        LogicalPlan::Window(window) => {
+            let names: Vec<_> = window.window_expr.iter().map(|e| e.schema_name().to_string()).collect();
+            refuse(&format!(
+                "window functions (OVER), here {}; supported are GROUP BY with aggregates and ORDER BY .. LIMIT as a top-N",
+                names.join(", ")
+            ))
+        }
+        LogicalPlan::RecursiveQuery(query) => {
+            refuse(&format!("recursive queries (WITH RECURSIVE {}); WITH without recursion is supported", query.name))
+        }
+        LogicalPlan::Distinct(Distinct::On(_)) => {
+            refuse("DISTINCT ON; supported are DISTINCT and GROUP BY with min() or max()")
+        }
+        LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) => {
+            refuse("GROUPING SETS, CUBE and ROLLUP; supported is UNION ALL of one GROUP BY each")
+        }
+        LogicalPlan::Repartition(_)
+        | LogicalPlan::Statement(_)
+        | LogicalPlan::Explain(_)
+        | LogicalPlan::Analyze(_)
+        | LogicalPlan::Dml(_)
+        | LogicalPlan::Ddl(_)
+        | LogicalPlan::Copy(_)
+        | LogicalPlan::DescribeTable(_) => refuse(&format!("{} inside a query", plan.display())),
+        LogicalPlan::Extension(extension) if !extension.node.as_any().is::<HopNode>() => {
+            refuse(&format!("the operator {}", extension.node.name()))
+        }
+        LogicalPlan::Projection(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::Aggregate(_)
+        | LogicalPlan::Sort(_)
+        | LogicalPlan::Join(_)
+        | LogicalPlan::Union(_)
+        | LogicalPlan::TableScan(_)
+        | LogicalPlan::EmptyRelation(_)
+        | LogicalPlan::Subquery(_)
+        | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Limit(_)
+        | LogicalPlan::Values(_)
+        | LogicalPlan::Distinct(Distinct::All(_))
+        | LogicalPlan::Unnest(_)
+        | LogicalPlan::Extension(_) => Ok(()),
+    }
+}
+
+fn function(expr: &Expr) -> Result<()> {
+    match expr {
+        Expr::ScalarFunction(call) => match call.func.signature().volatility {
+            Volatility::Immutable => Ok(()),
+            Volatility::Stable => refuse(&format!(
+                "{}() in a maintained query: its value would depend on when a row is read, not on the data; compare \
+                 with an event-time column or a constant instead",
+                call.name()
+            )),
+            Volatility::Volatile => refuse(&format!(
+                "{}() in a maintained query: it gives another value each time, so a row that it made could never be \
+                 retracted",
+                call.name()
+            )),
+        },
+        Expr::Placeholder(placeholder) => {
+            Err(DataFusionError::Plan(format!("there is no value for the placeholder {}", placeholder.id)))
+        }
+        Expr::ScalarVariable(_, names) => {
+            Err(DataFusionError::Plan(format!("there is no variable {}", names.join("."))))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Functions that give a value or NULL for every argument.
+const TOTAL_FUNCTIONS: &[&str] = &[
+    "ascii",
+    "bit_length",
+    "btrim",
+    "character_length",
+    "coalesce",
+    "concat",
+    "concat_ws",
+    "contains",
+    "date_part",
+    "date_trunc",
+    "ends_with",
+    "floor",
+    "ceil",
+    "get_field",
+    "initcap",
+    "isnan",
+    "left",
+    "lower",
+    "ltrim",
+    "md5",
+    "named_struct",
+    "nullif",
+    "nvl",
+    "nvl2",
+    "octet_length",
+    "replace",
+    "reverse",
+    "right",
+    "round",
+    "rtrim",
+    "sha256",
+    "signum",
+    "split_part",
+    "starts_with",
+    "strpos",
+    "struct",
+    "substr",
+    "trim",
+    "trunc",
+    "upper",
+    "window",
+];
+
+/// Whether evaluating `expr` can fail for some row. Such an expression must not be moved before what guards it.
+pub(super) fn can_fail(expr: &Expr, schema: &DFSchema) -> bool {
+    expr.exists(|node| Ok(fails_itself(node, schema))).unwrap_or(true)
+}
+
+fn fails_itself(expr: &Expr, schema: &DFSchema) -> bool {
+    let type_of = |expr: &Expr| expr.get_type(schema).ok();
+    match expr {
+        Expr::Column(_)
+        | Expr::Literal(..)
+        | Expr::Alias(_)
+        | Expr::Not(_)
+        | Expr::IsNull(_)
+        | Expr::IsNotNull(_)
+        | Expr::IsTrue(_)
+        | Expr::IsFalse(_)
+        | Expr::IsUnknown(_)
+        | Expr::IsNotTrue(_)
+        | Expr::IsNotFalse(_)
+        | Expr::IsNotUnknown(_)
+        | Expr::Between(_)
+        | Expr::Case(_)
+        | Expr::TryCast(_)
+        | Expr::InList(_)
+        | Expr::Like(_)
+        | Expr::SimilarTo(_) => false,
+        Expr::Negative(inner) => !type_of(inner).is_some_and(|t| t.is_floating()),
+        Expr::Cast(cast) => match type_of(&cast.expr) {
+            Some(from) => !cast_is_total(&from, cast.field.data_type()),
+            None => true,
+        },
+        Expr::BinaryExpr(binary) => match binary.op {
+            Operator::Plus | Operator::Minus | Operator::Multiply => {
+                !(type_of(&binary.left).is_some_and(|t| t.is_floating())
+                    && type_of(&binary.right).is_some_and(|t| t.is_floating()))
+            }
+            Operator::Divide | Operator::Modulo => {
+                let float = type_of(&binary.left).is_some_and(|t| t.is_floating());
+                let divisor = match binary.right.as_ref() {
+                    Expr::Literal(value, _) => value.to_string().parse::<i64>().is_ok_and(|n| n > 0),
+                    _ => false,
+                };
+                let integer = type_of(&binary.left).is_some_and(|t| t.is_integer());
+                !(float || integer && divisor)
+            }
+            _ => false,
+        },
+        Expr::ScalarFunction(ScalarFunction { func, args }) => {
+            let total = TOTAL_FUNCTIONS.contains(&func.name());
+            let float = func.name() == "abs" && args.first().and_then(type_of).is_some_and(|t| t.is_floating());
+            !(total || float)
+        }
+        _ => true,
+    }
+}
+
+fn cast_is_total(from: &DataType, to: &DataType) -> bool {
+    use DataType::*;
+    if from == to || *from == Null || (from.is_integer() || *from == Boolean) && to.is_floating() {
+        return true;
+    }
+    let digits = |t: &DataType| match t {
+        Int8 | UInt8 => Some(3),
+        Int16 | UInt16 => Some(5),
+        Int32 | UInt32 => Some(10),
+        Int64 => Some(19),
+        UInt64 => Some(20),
+        _ => None,
+    };
+    let decimal = |t: &DataType| match t {
+        Decimal32(p, s) | Decimal64(p, s) | Decimal128(p, s) | Decimal256(p, s) => Some((i16::from(*p), i16::from(*s))),
+        _ => None,
+    };
+    match (from, to) {
+        (Int8 | Int16 | Int32, Int64) | (Int8 | Int16, Int32) | (Int8, Int16) => true,
+        (UInt8 | UInt16 | UInt32, UInt64 | Int64) | (UInt8 | UInt16, UInt32 | Int32) | (UInt8, UInt16 | Int16) => true,
+        (Float16 | Float32, Float64) | (Float16, Float32) => true,
+        (Timestamp(..), Timestamp(..) | Date32 | Date64) | (Date32 | Date64, Timestamp(..) | Date64) => true,
+        (Utf8 | LargeUtf8 | Utf8View, Utf8 | LargeUtf8 | Utf8View) => true,
+        (Dictionary(_, value), to) => cast_is_total(value, to),
+        (from, Utf8 | LargeUtf8 | Utf8View) => from.is_primitive() || *from == Boolean,
+        (from, to) if decimal(to).is_some() => {
+            let (precision, scale) = decimal(to).unwrap_or_default();
+            match (digits(from), decimal(from)) {
+                (Some(digits), _) => precision - scale >= digits,
+                (_, Some((p, s))) => precision - scale >= p - s && scale >= s,
+                _ => false,
+            }
+        }
+        (from, to) => decimal(from).is_some() && to.is_floating(),
+    }
+}

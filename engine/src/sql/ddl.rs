@@ -1,0 +1,170 @@
+//! Declarations: names, column types, modes and triggers.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use datafusion::common::{DataFusionError, Result as DataFusionResult};
+use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::tokenizer::Location;
+use headwater_connectors::OutputMode;
+
+use super::duration::parse_duration;
+use super::functions::NoTables;
+use super::statement::{Trigger, WatermarkClause};
+use crate::error::{Error, Result};
+
+/// A name as it is meant: lower case unless quoted.
+pub(super) fn name(ident: ast::Ident) -> String {
+    match ident.quote_style {
+        Some(_) => ident.value,
+        None => ident.value.to_lowercase(),
+    }
+}
+
+/// What stands between the parentheses of `CREATE TABLE`.
+#[derive(Default)]
+pub(super) struct Declared {
+    pub columns: Vec<Column>,
+    pub watermark: Option<(WatermarkClause, Location)>,
+    pub primary_key: Vec<(String, Location)>,
+}
+
+impl Declared {
+    /// The columns that the other clauses name, and where.
+    pub(super) fn named(&self) -> impl Iterator<Item = (&str, Location)> {
+        let watermark = self.watermark.iter().map(|(watermark, place)| (watermark.column.as_str(), *place));
+        watermark.chain(self.primary_key.iter().map(|(column, place)| (column.as_str(), *place)))
+    }
+}
+
+/// A declared column.
+pub(super) struct Column {
+    pub name: String,
+    pub data_type: ast::DataType,
+    pub nullable: bool,
+    pub place: Location,
+}
+
+/// The declared columns in Arrow's types; `None` if there are none.
+pub(super) fn schema(declared: &Declared, source: &str) -> Result<Option<SchemaRef>> {
+    if declared.columns.is_empty() {
+        return Ok(None);
+    }
+    let functions = NoTables::shared();
+    let planner = functions.sql_to_rel();
+    let mut seen = BTreeSet::new();
+    let mut fields = Vec::new();
+    for column in &declared.columns {
+        let (line, at) = (column.place.line as usize, column.place.column as usize);
+        if !seen.insert(&column.name) {
+            return Err(Error::user(format!("the column '{}' is declared twice", column.name)).at(source, line, at));
+        }
+        let definition = ast::ColumnDef {
+            name: ast::Ident::with_quote('"', &column.name),
+            data_type: column.data_type.clone(),
+            options: vec![],
+        };
+        let schema = planner.build_schema(vec![definition]).map_err(|error| {
+            Error::user(format!("the type {} is not supported: {}", column.data_type, Error::from(error).message()))
+                .at(source, line, at)
+        })?;
+        // Rows that a primary key names are still allowed to be NULL where a file has none.
+        fields.push(Field::new(&column.name, schema.field(0).data_type().clone(), column.nullable));
+    }
+    Ok(Some(Arc::new(Schema::new(fields))))
+}
+
+/// SQL's types that DataFusion maps otherwise or not at all. Times are microseconds everywhere, as event time is.
+#[derive(Debug)]
+pub(super) struct Types;
+
+impl TypePlanner for Types {
+    fn plan_type_field(&self, sql_type: &ast::DataType) -> DataFusionResult<Option<FieldRef>> {
+        let data_type = match sql_type {
+            ast::DataType::Timestamp(precision, zone) => {
+                let utc = matches!(zone, ast::TimezoneInfo::WithTimeZone | ast::TimezoneInfo::Tz);
+                Some(timestamp(*precision, utc)?)
+            }
+            ast::DataType::Datetime(precision) => Some(timestamp(*precision, false)?),
+            ast::DataType::Bytes(_) | ast::DataType::Bytea => Some(DataType::Binary),
+            ast::DataType::Custom(name, arguments) => match name.to_string().to_uppercase().as_str() {
+                "TIMESTAMP_LTZ" => Some(timestamp(arguments.first().and_then(|a| a.parse().ok()), true)?),
+                _ => None,
+            },
+            _ => None,
+        };
+        Ok(data_type.map(|data_type| Arc::new(Field::new("", data_type, true))))
+    }
+}
+
+fn timestamp(precision: Option<u64>, utc: bool) -> DataFusionResult<DataType> {
+    let unit = match precision {
+        None | Some(0..=6) => TimeUnit::Microsecond,
+        Some(9) => TimeUnit::Nanosecond,
+        Some(other) => {
+            return Err(DataFusionError::Plan(format!(
+                "a timestamp has 0 to 6 digits (microseconds) or 9, not {other}"
+            )));
+        }
+    };
+    Ok(DataType::Timestamp(unit, utc.then(|| "+00:00".into())))
+}
+
+/// `SELECT * FROM (query) AS name (columns)`.
+pub(super) fn renamed(query: Box<ast::Query>, name: &str, columns: Vec<ast::Ident>) -> Result<Box<ast::Query>> {
+    let template = super::parse::parse_query("SELECT * FROM (SELECT 1) AS v")?;
+    let mut outer = template.ast;
+    let ast::SetExpr::Select(select) = outer.body.as_mut() else {
+        return Err(Error::internal("a SELECT is no SELECT"));
+    };
+    let Some(ast::TableFactor::Derived { subquery, alias: Some(alias), .. }) =
+        select.from.first_mut().map(|from| &mut from.relation)
+    else {
+        return Err(Error::internal("a subquery is no subquery"));
+    };
+    *subquery = query;
+    alias.name = ast::Ident::with_quote('"', name);
+    alias.columns = columns.into_iter().map(|name| ast::TableAliasColumnDef { name, data_type: None }).collect();
+    Ok(outer)
+}
+
+/// An output mode by name.
+pub fn output_mode(text: &str) -> Result<OutputMode> {
+    match text.to_lowercase().as_str() {
+        "append" => Ok(OutputMode::Append),
+        "update" => Ok(OutputMode::Update),
+        "complete" => Ok(OutputMode::Complete),
+        "changelog" => Ok(OutputMode::Changelog),
+        _ => Err(Error::user(format!(
+            "there is no output mode '{text}'; there are 'append', 'update', 'complete' and 'changelog'"
+        ))),
+    }
+}
+
+/// A trigger by name: `continuous`, a longest wait such as `100 ms`, `interval 1 s`, `available-now`.
+pub fn trigger(text: &str) -> Result<Trigger> {
+    let lower = text.trim().to_lowercase();
+    let length = |text: &str| -> Result<Duration> {
+        match u64::try_from(parse_duration(text)?) {
+            Ok(micros) if micros > 0 => Ok(Duration::from_micros(micros)),
+            _ => Err(Error::user(format!("the trigger '{text}' must be longer than nothing"))),
+        }
+    };
+    let every = lower.strip_prefix("interval").or_else(|| lower.strip_prefix("every"));
+    match lower.replace('_', "-").as_str() {
+        "continuous" => Ok(Trigger::Continuous),
+        "available-now" | "availablenow" | "available now" | "once" => Ok(Trigger::AvailableNow),
+        _ => match every {
+            Some(rest) => length(rest).map(Trigger::Every),
+            None => length(lower.strip_prefix("continuous").unwrap_or(&lower)).map(Trigger::Within).map_err(|_| {
+                Error::user(format!(
+                    "there is no trigger '{text}'; there are 'continuous', a longest wait such as '100 ms', \
+                     'interval 1 s' and 'available-now'"
+                ))
+            }),
+        },
+    }
+}

@@ -1,0 +1,20 @@
+//! SQL: text to statements ([`parse`]), queries to DataFusion's logical plans and on to ours ([`Planner`]).
+
+mod check;
+mod ddl;
+mod dml;
+mod duration;
+mod functions;
+mod optimize;
+mod parse;
+mod planner;
+mod pushdown;
+mod statement;
+mod window;
+
+pub use ddl::{output_mode, trigger};
+pub use duration::parse_duration;
+pub use parse::{parse, parse_query, parse_scalar};
+pub use planner::{Changes, Planner};
+pub use statement::*;
+pub use window::{HopNode, window_expr, window_udf};

@@ -1,0 +1,79 @@
+//! The analysis and optimizer rules, picked one by one.
+//!
+//! Left out of DataFusion's list, and why:
+//! - `FilterNullJoinKeys`: lowering filters NULL keys where SQL wants it;
+//! - `PushDownLimit`: a limit here is a top-N of its whole input, and pushing it below a join changes which rows those are;
+//! - `PushDownFilter`: replaced by one that leaves predicates that can fail behind their guards;
+//! - `CommonSubexprEliminate`, `ExtractLeafExpressions`, `PushDownLeafProjections`: they move expressions below filters
+//!   and joins, where they may fail on rows that never reached them;
+//! - `UnionsToFilter`: it merges branches by their text, for scans that cost more than ours;
+//! - `EliminateGroupByConstant`: a group without keys is the global group, which has a row even without input.
+
+use std::sync::{Arc, OnceLock};
+
+use datafusion::common::Result;
+use datafusion::common::config::ConfigOptions;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
+use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
+use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
+use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
+use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
+use datafusion::optimizer::eliminate_filter::EliminateFilter;
+use datafusion::optimizer::eliminate_join::EliminateJoin;
+use datafusion::optimizer::eliminate_limit::EliminateLimit;
+use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
+use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
+use datafusion::optimizer::optimize_projections::OptimizeProjections;
+use datafusion::optimizer::optimize_unions::OptimizeUnions;
+use datafusion::optimizer::propagate_empty_relation::PropagateEmptyRelation;
+use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
+use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
+use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
+use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
+use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
+use datafusion::optimizer::{Analyzer, Optimizer, OptimizerContext};
+
+use super::check;
+use super::pushdown::PushDownSafeFilter;
+use super::window::place_windows;
+
+/// The plan with types made equal and windows placed: ready for [`optimize`].
+fn analyze(plan: LogicalPlan, options: &ConfigOptions) -> Result<LogicalPlan> {
+    static ANALYZER: OnceLock<Analyzer> = OnceLock::new();
+    let analyzer = ANALYZER.get_or_init(|| Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]));
+    let plan = analyzer.execute_and_check(plan, options, |_, _| {})?;
+    place_windows(plan)
+}
+
+/// The optimised plan of a supported query.
+pub(super) fn optimize(plan: LogicalPlan, options: &Arc<ConfigOptions>) -> Result<LogicalPlan> {
+    static OPTIMIZER: OnceLock<Optimizer> = OnceLock::new();
+    let optimizer = OPTIMIZER.get_or_init(|| {
+        Optimizer::with_rules(vec![
+            Arc::new(RewriteSetComparison::new()),
+            Arc::new(OptimizeUnions::new()),
+            Arc::new(SimplifyExpressions::new()),
+            Arc::new(ReplaceDistinctWithAggregate::new()),
+            Arc::new(EliminateJoin::new()),
+            Arc::new(DecorrelatePredicateSubquery::new()),
+            Arc::new(ScalarSubqueryToJoin::new()),
+            Arc::new(DecorrelateLateralJoin::new()),
+            Arc::new(ExtractEquijoinPredicate::new()),
+            Arc::new(EliminateDuplicatedExpr::new()),
+            Arc::new(EliminateFilter::new()),
+            Arc::new(EliminateCrossJoin::new()),
+            Arc::new(EliminateLimit::new()),
+            Arc::new(PropagateEmptyRelation::new()),
+            Arc::new(EliminateOuterJoin::new()),
+            Arc::new(PushDownSafeFilter::new()),
+            Arc::new(SingleDistinctToGroupBy::new()),
+            Arc::new(OptimizeProjections::new()),
+        ])
+    });
+    check::supported(&plan)?;
+    let plan = analyze(plan, options)?;
+    // Without a start time `now()` is never folded into a constant; the check has refused it anyway.
+    let context = OptimizerContext::new_with_config_options(options.clone()).without_query_execution_start_time();
+    optimizer.optimize(plan, &context, |_, _| {})
+}

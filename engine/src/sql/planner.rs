@@ -1,0 +1,190 @@
+//! The planner: names, functions and the way from a query to a plan.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::common::{DFSchema, DataFusionError, TableReference};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource};
+use datafusion::sql::planner::PlannerContext;
+use datafusion::sql::sqlparser::ast;
+
+use super::check;
+use super::functions::{self, Context};
+use super::optimize::optimize;
+use super::parse::{parse_query, parse_scalar};
+use super::statement::{ExplainKind, Query, Scalar};
+use crate::error::{Error, Result};
+use crate::plan::catalog::{RelationSource, TableMeta, ViewMeta};
+use crate::plan::{Plan, Purpose, explain, lower};
+
+/// Plans queries over the tables and views that it has been told of.
+#[derive(Clone)]
+pub struct Planner {
+    state: SessionState,
+    relations: BTreeMap<String, Entry>,
+}
+
+#[derive(Clone)]
+enum Entry {
+    Table(Arc<TableMeta>),
+    View(Arc<ViewMeta>),
+}
+
+pub use super::dml::Changes;
+
+impl Default for Planner {
+    fn default() -> Self {
+        Planner::new()
+    }
+}
+
+impl Planner {
+    /// A planner with DataFusion's functions and `window`, and no tables.
+    pub fn new() -> Self {
+        Planner { state: functions::state(), relations: BTreeMap::new() }
+    }
+
+    /// Adds a table, replacing a table or view of the same name.
+    pub fn register_table(&mut self, table: TableMeta) {
+        self.relations.insert(table.name.clone(), Entry::Table(Arc::new(table)));
+    }
+
+    /// Adds a view, replacing a table or view of the same name.
+    pub fn register_view(&mut self, view: ViewMeta) {
+        self.relations.insert(view.name.clone(), Entry::View(Arc::new(view)));
+    }
+
+    /// Forgets a table or view; whether there was one.
+    pub fn drop(&mut self, name: &str) -> bool {
+        self.relations.remove(name).is_some()
+    }
+
+    /// Adds a scalar function, replacing one of the same name.
+    pub fn register_udf(&mut self, udf: ScalarUDF) {
+        functions::register(&mut self.state, Arc::new(udf));
+    }
+
+    /// The names of all functions, sorted.
+    pub fn functions(&self) -> Vec<String> {
+        let scalar = self.state.scalar_functions().keys();
+        let aggregates = lower::AGGREGATES.iter().map(|(name, _)| name.to_string());
+        let mut names: Vec<_> = scalar.cloned().chain(aggregates).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// What is known of a table.
+    pub fn table(&self, name: &str) -> Option<&TableMeta> {
+        match self.relations.get(name) {
+            Some(Entry::Table(table)) => Some(table),
+            _ => None,
+        }
+    }
+
+    fn source(&self, name: &TableReference) -> Result<RelationSource> {
+        let (table, late) = match name {
+            TableReference::Bare { table } => (table.as_ref(), false),
+            TableReference::Partial { schema, table } if table.as_ref() == "late" => (schema.as_ref(), true),
+            _ => {
+                return Err(Error::user(format!(
+                    "there is no table '{name}': names have one part, or are <table>.late"
+                )));
+            }
+        };
+        match self.relations.get(table) {
+            Some(Entry::Table(meta)) if late && meta.event_time.is_none() => {
+                Err(Error::user(format!("the table '{table}' has no watermark, so it has no late rows")))
+            }
+            Some(Entry::Table(meta)) if late => Ok(RelationSource::late(meta)),
+            Some(Entry::Table(meta)) => Ok(RelationSource::table(meta)),
+            Some(Entry::View(_)) if late => {
+                Err(Error::user(format!("'{table}' is a view; late rows are those of a table")))
+            }
+            Some(Entry::View(meta)) => Ok(RelationSource::view(meta)),
+            None => {
+                let known: Vec<_> = self.relations.keys().map(String::as_str).collect();
+                Err(Error::user(match known.is_empty() {
+                    true => format!("there is no table or view '{table}'; there are none yet"),
+                    false => format!("there is no table or view '{table}'; there are {}", known.join(", ")),
+                }))
+            }
+        }
+    }
+
+    pub(super) fn context(
+        &self,
+    ) -> Context<'_, impl Fn(&TableReference) -> datafusion::common::Result<Arc<dyn TableSource>>> {
+        Context::new(&self.state, |name: &TableReference| {
+            let source = self.source(name).map_err(|error| DataFusionError::External(Box::new(error)))?;
+            Ok(Arc::new(source) as Arc<dyn TableSource>)
+        })
+    }
+
+    /// The logical plan of a query, as written; errors point into its text.
+    pub fn logical(&self, query: &Query) -> Result<LogicalPlan> {
+        let context = self.context();
+        let statement = ast::Statement::Query(query.ast.clone());
+        let plan = context.sql_to_rel().sql_statement_to_plan(statement);
+        let plan = plan.map_err(|error| Error::from_datafusion(&error, &query.source))?;
+        check::supported(&plan).map_err(|error| Error::from_datafusion(&error, &query.source))?;
+        Ok(plan)
+    }
+
+    /// The logical plan of one query.
+    pub fn logical_from_sql(&self, text: &str) -> Result<LogicalPlan> {
+        self.logical(&parse_query(text)?)
+    }
+
+    /// All rows and columns of a table, a view or `<table>.late`, to build on.
+    pub fn table_scan(&self, name: &str) -> Result<LogicalPlanBuilder> {
+        let reference = match name.strip_suffix(".late") {
+            Some(table) if !self.relations.contains_key(name) => TableReference::partial(table, "late"),
+            _ => TableReference::bare(name),
+        };
+        let source = self.source(&reference)?;
+        Ok(LogicalPlanBuilder::scan(reference, Arc::new(source), None)?)
+    }
+
+    /// An expression over the columns of `schema`, with an alias if `AS` follows.
+    pub fn parse_expr(&self, text: &str, schema: &DFSchema) -> Result<Expr> {
+        let (scalar, alias) = parse_scalar(text)?;
+        let expr = self.expr(&scalar, schema)?;
+        Ok(match alias {
+            Some(alias) => expr.alias(alias),
+            None => expr,
+        })
+    }
+
+    /// A parsed expression over the columns of `schema`.
+    pub fn expr(&self, scalar: &Scalar, schema: &DFSchema) -> Result<Expr> {
+        let context = self.context();
+        let expr = context.sql_to_rel().sql_to_expr(scalar.ast.clone(), schema, &mut PlannerContext::new());
+        expr.map_err(|error| Error::from_datafusion(&error, &scalar.source))
+    }
+
+    /// The optimised plan.
+    pub fn optimized(&self, plan: &LogicalPlan) -> Result<LogicalPlan> {
+        Ok(optimize(plan.clone(), self.state.config_options())?)
+    }
+
+    /// The incremental plan. Refuses what `purpose` can't have.
+    pub fn physical(&self, plan: &LogicalPlan, purpose: Purpose) -> Result<Plan> {
+        lower::lower(&self.optimized(plan)?, purpose)
+    }
+
+    /// The optimised plan and the incremental one, as text.
+    pub fn explain(&self, plan: &LogicalPlan, kind: ExplainKind) -> Result<String> {
+        let optimized = self.optimized(plan)?;
+        let logical = optimized.display_indent().to_string();
+        Ok(match kind {
+            ExplainKind::Logical => logical,
+            ExplainKind::Physical => explain::explain(&lower::lower(&optimized, Purpose::View)?),
+            ExplainKind::Both => {
+                let physical = explain::explain(&lower::lower(&optimized, Purpose::View)?);
+                format!("logical plan\n{}\n\nincremental plan\n{physical}", logical.trim_end())
+            }
+        })
+    }
+}

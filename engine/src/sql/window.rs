@@ -1,0 +1,400 @@
+//! `window(ts, size [, slide [, offset]])`: the windows `[start, end)` that hold a time.
+//!
+//! Starts are at `offset` plus multiples of `slide` since the UTC epoch, also before it. Without `slide` windows
+//! tumble: each time is in one, which a scalar function can say. A hopping window is more than one row, so a call is
+//! taken out of the expression that holds it and becomes a node below ([`HopNode`]). A row without a time is in no
+//! window: where a window is selected or grouped by, such rows are left out, as in Spark.
+
+use std::any::Any;
+use std::cmp::Ordering;
+use std::collections::HashSet;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, OnceLock};
+
+use arrow::array::{Array, ArrayRef, AsArray, StructArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Fields, TimeUnit, TimestampMicrosecondType};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema, DFSchemaRef, DataFusionError, Result, ScalarValue};
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::{
+    Aggregate, ColumnarValue, Expr, ExprSchemable, Extension, Filter, LogicalPlan, LogicalPlanBuilder, Projection,
+    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, UserDefinedLogicalNodeCore, Volatility,
+};
+
+use super::duration::parse_duration;
+
+/// The function's name.
+pub(crate) const WINDOW: &str = "window";
+
+/// The function `window`.
+pub fn window_udf() -> Arc<ScalarUDF> {
+    static UDF: OnceLock<Arc<ScalarUDF>> = OnceLock::new();
+    UDF.get_or_init(|| Arc::new(ScalarUDF::from(Window { signature: Signature::user_defined(Volatility::Immutable) })))
+        .clone()
+}
+
+/// The call `window(time, '<size>' [, '<slide>'])`.
+pub fn window_expr(time: Expr, size: &str, slide: Option<&str>) -> Expr {
+    let text = |text: &str| Expr::Literal(ScalarValue::Utf8(Some(text.into())), None);
+    let mut args = vec![time, text(size)];
+    args.extend(slide.map(text));
+    Expr::ScalarFunction(ScalarFunction::new_udf(window_udf(), args))
+}
+
+/// The type of a window over times of a zone.
+fn window_type(zone: Option<Arc<str>>) -> DataType {
+    let time = DataType::Timestamp(TimeUnit::Microsecond, zone);
+    DataType::Struct(Fields::from(vec![Field::new("start", time.clone(), true), Field::new("end", time, true)]))
+}
+
+/// The start of the last window that begins at or before `time`.
+fn start_of(time: i64, slide: i64, offset: i64) -> Option<i64> {
+    let start = i128::from(time) - (i128::from(time) - i128::from(offset)).rem_euclid(i128::from(slide));
+    i64::try_from(start).ok()
+}
+
+/// Width, distance and offset of a window, microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd)]
+pub(crate) struct Shape {
+    pub size: i64,
+    pub slide: i64,
+    pub offset: i64,
+}
+
+impl Shape {
+    /// Of the arguments after the time.
+    pub(crate) fn new(lengths: &[ScalarValue]) -> Result<Self> {
+        let micros = lengths.iter().map(micros).collect::<Result<Vec<_>>>()?;
+        let (size, slide, offset) = match micros[..] {
+            [size] => (size, size, 0),
+            [size, slide] => (size, slide, 0),
+            [size, slide, offset] => (size, slide, offset),
+            _ => return Err(usage("it takes a time and one to three lengths")),
+        };
+        if size <= 0 || slide <= 0 {
+            return Err(usage("size and slide must be longer than nothing"));
+        }
+        if slide > size {
+            return Err(usage("the slide is longer than the size, so that rows between windows would be lost"));
+        }
+        Ok(Shape { size, slide, offset })
+    }
+
+    pub(crate) fn tumbles(&self) -> bool {
+        self.size == self.slide
+    }
+}
+
+fn usage(why: &str) -> DataFusionError {
+    DataFusionError::Plan(format!("window(ts, '5 minutes' [, slide [, offset]]): {why}"))
+}
+
+fn micros(value: &ScalarValue) -> Result<i64> {
+    let fixed = |months: i32| match months {
+        0 => Ok(()),
+        _ => Err(usage("months and years have no fixed length")),
+    };
+    match value {
+        ScalarValue::Utf8(Some(text)) | ScalarValue::LargeUtf8(Some(text)) | ScalarValue::Utf8View(Some(text)) => {
+            parse_duration(text).map_err(|error| DataFusionError::Plan(error.message().to_string()))
+        }
+        ScalarValue::IntervalMonthDayNano(Some(interval)) => {
+            fixed(interval.months)?;
+            let nanos = i128::from(interval.days) * 86_400_000_000_000 + i128::from(interval.nanoseconds);
+            i64::try_from(nanos / 1_000).map_err(|_| usage("the length is out of range"))
+        }
+        ScalarValue::IntervalDayTime(Some(interval)) => {
+            Ok(i64::from(interval.days) * 86_400_000_000 + i64::from(interval.milliseconds) * 1_000)
+        }
+        ScalarValue::IntervalYearMonth(Some(months)) => fixed(*months).map(|()| 0),
+        ScalarValue::DurationSecond(Some(n)) => Ok(n * 1_000_000),
+        ScalarValue::DurationMillisecond(Some(n)) => Ok(n * 1_000),
+        ScalarValue::DurationMicrosecond(Some(n)) => Ok(*n),
+        ScalarValue::DurationNanosecond(Some(n)) => Ok(n / 1_000),
+        _ => Err(usage("lengths are constants such as '5 minutes' or INTERVAL '5' MINUTE")),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Window {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Window {
+    fn name(&self) -> &str {
+        WINDOW
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        let Some((time, lengths)) = types.split_first() else {
+            return Err(usage("it takes a time and one to three lengths"));
+        };
+        if lengths.is_empty() || lengths.len() > 3 {
+            return Err(usage("it takes a time and one to three lengths"));
+        }
+        let zone = match time {
+            DataType::Timestamp(_, zone) => zone.clone(),
+            DataType::Date32 | DataType::Date64 | DataType::Null => None,
+            other => return Err(usage(&format!("the time must be a timestamp, not {other}"))),
+        };
+        let mut coerced = vec![DataType::Timestamp(TimeUnit::Microsecond, zone)];
+        coerced.extend(lengths.iter().cloned());
+        Ok(coerced)
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        match types.first() {
+            Some(DataType::Timestamp(_, zone)) => Ok(window_type(zone.clone())),
+            _ => Ok(window_type(None)),
+        }
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let lengths = args.args[1..]
+            .iter()
+            .map(|length| match length {
+                ColumnarValue::Scalar(scalar) => Ok(scalar.clone()),
+                ColumnarValue::Array(_) => Err(usage("lengths are constants")),
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let shape = Shape::new(&lengths)?;
+        if !shape.tumbles() {
+            return Err(DataFusionError::Plan(HOP_PLACE.into()));
+        }
+        let is_scalar = matches!(args.args[0], ColumnarValue::Scalar(_));
+        let times = args.args[0].clone().into_array(if is_scalar { 1 } else { args.number_rows })?;
+        let zone = match times.data_type() {
+            DataType::Timestamp(_, zone) => zone.clone(),
+            _ => None,
+        };
+        let windows: ArrayRef = Arc::new(tumble(&times, shape, zone));
+        match is_scalar {
+            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&windows, 0)?)),
+            false => Ok(ColumnarValue::Array(windows)),
+        }
+    }
+}
+
+const HOP_PLACE: &str = "a hopping window() stands in SELECT or GROUP BY; compute it in a subquery and use its column";
+
+/// The one window of each time; NULL for NULL and where a bound leaves the range of timestamps.
+fn tumble(times: &ArrayRef, shape: Shape, zone: Option<Arc<str>>) -> StructArray {
+    let times = times.as_primitive::<TimestampMicrosecondType>();
+    let start_of = |time: Option<i64>| {
+        let start = start_of(time?, shape.slide, shape.offset)?;
+        Some((start, start.checked_add(shape.size)?))
+    };
+    let starts: TimestampMicrosecondArray = times.iter().map(|time| start_of(time).map(|(start, _)| start)).collect();
+    let ends: TimestampMicrosecondArray = times.iter().map(|time| start_of(time).map(|(_, end)| end)).collect();
+    let nulls = starts.nulls().cloned();
+    let (starts, ends) = (starts.with_timezone_opt(zone.clone()), ends.with_timezone_opt(zone.clone()));
+    let DataType::Struct(fields) = window_type(zone) else { unreachable!("a window is a struct") };
+    StructArray::new(fields, vec![Arc::new(starts), Arc::new(ends)], nulls)
+}
+
+/// Appends a hopping window's column: one row for each window that holds `time`, none where it is NULL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HopNode {
+    pub(crate) input: Arc<LogicalPlan>,
+    pub(crate) time: Expr,
+    pub(crate) shape: Shape,
+    pub(crate) column: String,
+    schema: DFSchemaRef,
+}
+
+impl HopNode {
+    fn try_new(input: Arc<LogicalPlan>, time: Expr, shape: Shape, column: String) -> Result<Self> {
+        let zone = match time.get_type(input.schema())? {
+            DataType::Timestamp(_, zone) => zone,
+            other => return Err(usage(&format!("the time must be a timestamp, not {other}"))),
+        };
+        let own = DFSchema::from_unqualified_fields(
+            vec![Field::new(&column, window_type(zone), false)].into(),
+            Default::default(),
+        )?;
+        let schema = Arc::new(input.schema().join(&own)?);
+        Ok(HopNode { input, time, shape, column, schema })
+    }
+}
+
+impl Hash for HopNode {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.input, &self.time, self.shape, &self.column).hash(state);
+    }
+}
+
+impl PartialOrd for HopNode {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        (&self.input, &self.time, self.shape).partial_cmp(&(&other.input, &other.time, other.shape))
+    }
+}
+
+impl UserDefinedLogicalNodeCore for HopNode {
+    fn name(&self) -> &str {
+        "Hop"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        vec![self.time.clone()]
+    }
+
+    fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
+        HashSet::from([self.column.clone()])
+    }
+
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shape { size, slide, offset } = self.shape;
+        write!(f, "Hop: {} AS {}, size={size}us, slide={slide}us", self.time, self.column)?;
+        if offset != 0 {
+            write!(f, ", offset={offset}us")?;
+        }
+        Ok(())
+    }
+
+    fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> Result<Self> {
+        let (Some(time), Some(input)) = (exprs.into_iter().next(), inputs.into_iter().next()) else {
+            return Err(DataFusionError::Internal("a hop has one time and one input".into()));
+        };
+        HopNode::try_new(Arc::new(input), time, self.shape, self.column.clone())
+    }
+
+    fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
+        let width = self.input.schema().fields().len();
+        let mut needed: Vec<usize> = output_columns.iter().copied().filter(|column| *column < width).collect();
+        for column in self.time.column_refs() {
+            needed.push(self.input.schema().index_of_column(column).ok()?);
+        }
+        needed.sort_unstable();
+        needed.dedup();
+        Some(vec![needed])
+    }
+}
+
+/// The `window` call that `expr` is, with its time and shape.
+fn as_window(expr: &Expr) -> Option<(&Expr, Result<Shape>)> {
+    match expr {
+        Expr::ScalarFunction(call) if (call.func.inner().as_ref() as &dyn Any).is::<Window>() => {
+            let (time, lengths) = call.args.split_first()?;
+            let lengths: Option<Vec<_>> = lengths.iter().map(literal).collect();
+            let shape = match lengths {
+                Some(lengths) => Shape::new(&lengths),
+                None => Err(usage("lengths are constants such as '5 minutes' or INTERVAL '5' MINUTE")),
+            };
+            Some((time, shape))
+        }
+        _ => None,
+    }
+}
+
+fn literal(expr: &Expr) -> Option<ScalarValue> {
+    match expr {
+        Expr::Literal(value, _) => Some(value.clone()),
+        Expr::Cast(cast) => literal(&cast.expr),
+        Expr::Alias(alias) => literal(&alias.expr),
+        _ => None,
+    }
+}
+
+/// Replaces the calls of `window` in an analysed plan: rows without a time are filtered, hops become nodes.
+pub(super) fn place_windows(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let mut hops = 0;
+    plan.transform_up_with_subqueries(|plan| place(plan, &mut hops)).map(|done| done.data)
+}
+
+fn place(plan: LogicalPlan, hops: &mut usize) -> Result<Transformed<LogicalPlan>> {
+    let mut found: Vec<Expr> = Vec::new();
+    plan.apply_expressions(|expr| {
+        expr.apply(|inner| {
+            if as_window(inner).is_some() && !found.contains(inner) {
+                found.push(inner.clone());
+            }
+            Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
+        })
+    })?;
+    if found.is_empty() {
+        return Ok(Transformed::no(plan));
+    }
+    let may_hop = matches!(plan, LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_));
+    let mut replacements: Vec<(Expr, Expr)> = Vec::new();
+    let mut input: Option<Arc<LogicalPlan>> = plan.inputs().first().map(|input| Arc::new((*input).clone()));
+    for call in found {
+        let Some((time, shape)) = as_window(&call) else { continue };
+        let shape = shape?;
+        if !may_hop {
+            if shape.tumbles() {
+                continue;
+            }
+            return Err(DataFusionError::Plan(HOP_PLACE.into()));
+        }
+        let Some(below) = input.take() else {
+            return Err(DataFusionError::Plan(HOP_PLACE.into()));
+        };
+        input = Some(if shape.tumbles() {
+            match time.nullable(below.schema())? {
+                true => Arc::new(LogicalPlan::Filter(Filter::try_new(time.clone().is_not_null(), below)?)),
+                false => below,
+            }
+        } else {
+            *hops += 1;
+            let column = format!("__hop_{hops}");
+            let node = HopNode::try_new(below, time.clone(), shape, column.clone())?;
+            replacements.push((call.clone(), Expr::Column(Column::new_unqualified(column))));
+            Arc::new(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
+        });
+    }
+    let (true, Some(input)) = (may_hop, input) else { return Ok(Transformed::no(plan)) };
+    replaced(plan, input, &replacements).map(Transformed::yes)
+}
+
+/// `plan` over `input`, its expressions rewritten under their old names.
+fn replaced(plan: LogicalPlan, input: Arc<LogicalPlan>, replacements: &[(Expr, Expr)]) -> Result<LogicalPlan> {
+    let rewrite = |expr: Expr, keep_name: bool| -> Result<Expr> {
+        let (qualifier, name) = expr.qualified_name();
+        let rewritten = expr.transform_down(|inner| {
+            Ok(match replacements.iter().find(|(call, _)| *call == inner) {
+                Some((_, column)) => Transformed::yes(column.clone()),
+                None => Transformed::no(inner),
+            })
+        })?;
+        Ok(match (rewritten.transformed, keep_name, rewritten.data) {
+            (true, true, data @ Expr::Alias(_)) => data,
+            (true, true, data) => data.alias_qualified(qualifier, name),
+            (_, _, data) => data,
+        })
+    };
+    match plan {
+        LogicalPlan::Projection(projection) => {
+            let exprs = projection.expr.into_iter().map(|e| rewrite(e, true)).collect::<Result<Vec<_>>>()?;
+            Ok(LogicalPlan::Projection(Projection::try_new_with_schema(exprs, input, projection.schema)?))
+        }
+        LogicalPlan::Aggregate(aggregate) => {
+            // A group expression can't be renamed in place: compute the names above.
+            let Aggregate { group_expr, aggr_expr, schema, .. } = aggregate;
+            let group_expr = group_expr.into_iter().map(|e| rewrite(e, false)).collect::<Result<Vec<_>>>()?;
+            let aggr_expr = aggr_expr.into_iter().map(|e| rewrite(e, true)).collect::<Result<Vec<_>>>()?;
+            let inner = LogicalPlan::Aggregate(Aggregate::try_new(input, group_expr, aggr_expr)?);
+            if inner.schema().as_ref() == schema.as_ref() {
+                return Ok(inner);
+            }
+            let columns = inner.schema().columns();
+            let names = schema.iter().zip(columns).map(|((qualifier, field), column)| {
+                Expr::Column(column).alias_qualified(qualifier.cloned(), field.name())
+            });
+            LogicalPlanBuilder::from(inner.clone()).project(names.collect::<Vec<_>>())?.build()
+        }
+        other => Err(DataFusionError::Internal(format!("no window belongs in {}", other.display()))),
+    }
+}
