@@ -24,3 +24,24 @@ pub enum Error {
     #[error("internal error: {0}; please report it")]
     Internal(String),
 }
+
+impl Error {
+    /// The error for a failed call to the operating system: what was tried (e.g. `read`), and on what.
+    pub(crate) fn io(tried: &str, on: impl std::fmt::Display, error: &std::io::Error) -> Error {
+        use std::io::ErrorKind;
+        let advice = match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; free some space and start again",
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "; it needs other permissions",
+            _ => "",
+        };
+        let retry = matches!(
+            error.kind(),
+            ErrorKind::StorageFull
+                | ErrorKind::QuotaExceeded
+                | ErrorKind::Interrupted
+                | ErrorKind::TimedOut
+                | ErrorKind::ResourceBusy
+        );
+        Error::External { message: format!("can't {tried} {on}: {error}{advice}"), retry }
+    }
+}

@@ -4,6 +4,7 @@ mod blackhole;
 mod datagen;
 pub mod error;
 mod filesystem;
+mod format;
 pub mod options;
 mod print;
 pub mod registry;

@@ -1,0 +1,435 @@
+//! CSV text to rows.
+//!
+//! A chunk of complete records is cut into fields once and then parsed column by column. A value that does not fit its
+//! column marks its record as bad; the other records are rows. So a broken line costs nothing to find and hides nothing.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, ArrowPrimitiveType, BooleanArray, BooleanBuilder, PrimitiveBuilder, RecordBatch, StringBuilder,
+};
+use arrow::compute::filter_record_batch;
+use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
+use arrow::datatypes::{
+    DataType, Date32Type, Field, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Schema,
+    SchemaRef, TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
+use chrono::Utc;
+
+use crate::error::{Error, Result};
+use crate::format::csv_tokens::{Cell, Cells, Dialect, Tokens, UNWANTED, tokenize};
+use crate::format::types::{convert, sql_name};
+use crate::format::{Bad, Decoded, excerpt, line_ends};
+use crate::options::nearest;
+
+/// The columns of a file: how many, and where each goes.
+#[derive(Clone, Debug)]
+struct Layout {
+    width: usize,
+    /// For each field of a record, its column in the schema, or [`UNWANTED`].
+    slots: Vec<u32>,
+}
+
+/// Decodes one CSV file.
+pub(crate) struct CsvDecoder {
+    dialect: Dialect,
+    schema: SchemaRef,
+    /// What the file is called, for messages.
+    name: String,
+    layout: Option<Layout>,
+}
+
+impl CsvDecoder {
+    /// A decoder for the file `name` into rows of `schema`.
+    pub(crate) fn new(dialect: Dialect, schema: SchemaRef, name: String) -> Result<Self> {
+        for field in schema.fields() {
+            if field.data_type().is_nested() {
+                return Err(Error::User(format!(
+                    "column '{}' is a {}, which CSV has no way to write; declare it as VARCHAR, or use json or parquet",
+                    field.name(),
+                    sql_name(field.data_type())
+                )));
+            }
+        }
+        Ok(CsvDecoder { dialect, schema, name, layout: None })
+    }
+
+    /// Reads the head of the file, if it is still to be read: the bytes that it takes, or `None` if they are not all there.
+    fn head(&mut self, bytes: &[u8], last: bool) -> Result<Option<usize>> {
+        if self.layout.is_some() {
+            return Ok(Some(0));
+        }
+        if bytes.len() < 3 && !last {
+            return Ok(None);
+        }
+        let mark = mark(bytes);
+        if !self.dialect.header {
+            let width = self.schema.fields().len();
+            self.layout = Some(Layout { width, slots: (0..width as u32).collect() });
+            return Ok(Some(mark));
+        }
+        let Some((names, taken)) = header(&self.dialect, &bytes[mark..], last, &self.name)? else {
+            return Ok(None);
+        };
+        self.layout = Some(layout(&names, &self.schema, &self.name)?);
+        Ok(Some(mark + taken))
+    }
+
+    /// See [`crate::format::TextDecoder::decode`].
+    pub(crate) fn decode(&mut self, bytes: &[u8], last: bool, max: usize) -> Result<Decoded> {
+        let nothing = |schema: &SchemaRef, consumed| Decoded {
+            consumed,
+            records: 0,
+            rows: RecordBatch::new_empty(schema.clone()),
+            bad: Vec::new(),
+        };
+        let Some(head) = self.head(bytes, last)? else { return Ok(nothing(&self.schema, 0)) };
+        let Some(layout) = &self.layout else { return Ok(nothing(&self.schema, 0)) };
+        let body = &bytes[head..];
+        let mut tokens = tokenize(&self.dialect, body, last, max, Some(layout.width), &layout.slots);
+        let mut bad = std::mem::take(&mut tokens.bad);
+        let rows = self.rows(&tokens, body, &mut bad)?;
+        let head_lines = line_ends(&bytes[..head]);
+        for bad in &mut bad {
+            bad.lines += head_lines;
+        }
+        Ok(Decoded { consumed: head + tokens.consumed, records: tokens.records, rows, bad })
+    }
+
+    /// See [`crate::format::TextDecoder::skip`].
+    pub(crate) fn skip(&mut self, bytes: &[u8], last: bool, max: usize) -> Result<(usize, usize)> {
+        let Some(head) = self.head(bytes, last)? else { return Ok((0, 0)) };
+        let Some(layout) = &self.layout else { return Ok((0, 0)) };
+        let tokens = tokenize(&self.dialect, &bytes[head..], last, max, Some(layout.width), &[]);
+        Ok((head + tokens.consumed, tokens.records))
+    }
+
+    fn rows(&self, tokens: &Tokens, body: &[u8], bad: &mut Vec<Bad>) -> Result<RecordBatch> {
+        let cells = Cells::new(tokens, body, &self.dialect);
+        let mut faults = Faults { reasons: Vec::new() };
+        let mut columns = Vec::with_capacity(self.schema.fields().len());
+        for (slot, field) in self.schema.fields().iter().enumerate() {
+            columns.push(column(&cells, slot, field, &mut faults)?);
+        }
+        if faults.reasons.is_empty() {
+            return batch(self.schema.clone(), columns, cells.rows());
+        }
+
+        let mut keep = vec![true; cells.rows()];
+        faults.reasons.sort_by_key(|(row, slot, _)| (*row, *slot));
+        faults.reasons.dedup_by_key(|(row, _, _)| *row);
+        let mut lines_before = (0, 0);
+        for (row, slot, reason) in faults.reasons {
+            keep[row] = false;
+            let at = tokens.rows[row];
+            let (start, end) = (at.start as usize, at.end as usize);
+            let lines = lines_before.1 + line_ends(&body[lines_before.0..start]);
+            lines_before = (start, lines);
+            let column = Some(self.schema.field(slot).name().clone());
+            bad.push(Bad { record: at.record as usize, lines, column, input: excerpt(&body[start..end]), reason });
+        }
+        bad.sort_by_key(|bad| bad.record);
+        // Bad rows may be null where the schema says that nothing is, until they are filtered out.
+        let loose: Vec<Field> = self.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+        let all = batch(Arc::new(Schema::new(loose)), columns, cells.rows())?;
+        let good = filter_record_batch(&all, &BooleanArray::from(keep)).map_err(internal)?;
+        batch(self.schema.clone(), good.columns().to_vec(), good.num_rows())
+    }
+}
+
+fn internal(error: impl std::fmt::Display) -> Error {
+    Error::Internal(format!("a batch of rows could not be made: {error}"))
+}
+
+fn batch(schema: SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(schema, columns, &options).map_err(internal)
+}
+
+/// The length of the byte order mark at the front.
+fn mark(bytes: &[u8]) -> usize {
+    if bytes.starts_with(b"\xEF\xBB\xBF") { 3 } else { 0 }
+}
+
+/// The names in the first record, and the bytes it takes; `None` if it is not complete.
+fn header(dialect: &Dialect, bytes: &[u8], last: bool, file: &str) -> Result<Option<(Vec<String>, usize)>> {
+    let plain = Dialect { null: None, ..dialect.clone() };
+    let tokens = tokenize(&plain, bytes, last, 1, None, &[]);
+    if let Some(bad) = tokens.bad.first() {
+        return Err(Error::Data(format!("{file} line {}: the header can't be read: {}", bad.lines + 1, bad.reason)));
+    }
+    if tokens.records == 0 {
+        return Ok(None);
+    }
+    let cells = Cells::new(&tokens, bytes, &plain);
+    let mut names: Vec<String> = Vec::new();
+    for slot in 0..cells.slots() {
+        let name = match cells.get(0, slot) {
+            Cell::Text(text) if !text.trim().is_empty() => text.trim().to_string(),
+            Cell::Text(_) | Cell::Null => format!("column_{}", slot + 1),
+            Cell::NotUtf8 => return Err(Error::Data(format!("{file}: the header is not UTF-8 text"))),
+        };
+        if names.contains(&name) {
+            return Err(Error::Data(format!(
+                "{file}: the header names the column '{name}' twice; rename one, or set header = 'false' and declare \
+                 the columns"
+            )));
+        }
+        names.push(name);
+    }
+    Ok(Some((names, tokens.consumed)))
+}
+
+/// Where the fields called `names` go. Every column of the schema must be there; other fields are not read.
+fn layout(names: &[String], schema: &Schema, file: &str) -> Result<Layout> {
+    let mut slots = vec![UNWANTED; names.len()];
+    for (slot, field) in schema.fields().iter().enumerate() {
+        let position = find(names.iter().map(String::as_str), field.name()).ok_or_else(|| {
+            let hint = "; if the file has no header, set header = 'false'";
+            missing(file, field.name(), names.iter().map(String::as_str), hint)
+        })?;
+        slots[position] = slot as u32;
+    }
+    Ok(Layout { width: names.len(), slots })
+}
+
+/// The position of a column: by its exact name, else by its name in any case if only one fits.
+pub(crate) fn find<'a>(names: impl Iterator<Item = &'a str> + Clone, name: &str) -> Option<usize> {
+    names.clone().position(|there| there == name).or_else(|| {
+        let mut fitting = names.enumerate().filter(|(_, there)| there.eq_ignore_ascii_case(name));
+        match (fitting.next(), fitting.next()) {
+            (Some((position, _)), None) => Some(position),
+            _ => None,
+        }
+    })
+}
+
+/// The error for a declared column that a file does not have.
+pub(crate) fn missing<'a>(file: &str, column: &str, names: impl Iterator<Item = &'a str> + Clone, hint: &str) -> Error {
+    let meant = nearest(column, names.clone()).map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
+    let names: Vec<_> = names.collect();
+    Error::Data(format!("{file} has no column '{column}'{meant} (it has {}{hint})", names.join(", ")))
+}
+
+/// What is wrong: (row, slot, reason).
+struct Faults {
+    reasons: Vec<(usize, usize, String)>,
+}
+
+impl Faults {
+    fn not_utf8(&mut self, row: usize, slot: usize) {
+        self.reasons.push((row, slot, "it is not UTF-8 text".to_string()));
+    }
+
+    fn null(&mut self, row: usize, slot: usize) {
+        self.reasons.push((row, slot, "it is empty, but the column is NOT NULL".to_string()));
+    }
+
+    fn wrong(&mut self, row: usize, slot: usize, text: &str, to: &DataType) {
+        self.reasons.push((row, slot, format!("'{}' is not of type {}", excerpt(text.as_bytes()), sql_name(to))));
+    }
+}
+
+/// One column of the good records; bad values are null and named in `faults`.
+fn column(cells: &Cells<'_>, slot: usize, field: &Field, faults: &mut Faults) -> Result<ArrayRef> {
+    let mut on = Column { cells, slot, field, faults };
+    Ok(match field.data_type() {
+        DataType::Utf8 => on.text(),
+        DataType::Boolean => on.boolean(),
+        DataType::Int8 => on.parsed::<Int8Type>(Int8Type::parse),
+        DataType::Int16 => on.parsed::<Int16Type>(Int16Type::parse),
+        DataType::Int32 => on.parsed::<Int32Type>(Int32Type::parse),
+        DataType::Int64 => on.parsed::<Int64Type>(Int64Type::parse),
+        DataType::UInt8 => on.parsed::<UInt8Type>(UInt8Type::parse),
+        DataType::UInt16 => on.parsed::<UInt16Type>(UInt16Type::parse),
+        DataType::UInt32 => on.parsed::<UInt32Type>(UInt32Type::parse),
+        DataType::UInt64 => on.parsed::<UInt64Type>(UInt64Type::parse),
+        DataType::Float32 => on.parsed::<Float32Type>(Float32Type::parse),
+        DataType::Float64 => on.parsed::<Float64Type>(Float64Type::parse),
+        DataType::Date32 => on.parsed::<Date32Type>(Date32Type::parse),
+        DataType::Timestamp(TimeUnit::Microsecond, None) => on.parsed::<TimestampMicrosecondType>(timestamp),
+        _ => on.converted()?,
+    })
+}
+
+/// A point in time as microseconds; one written without an offset is UTC.
+pub(crate) fn timestamp(text: &str) -> Option<i64> {
+    string_to_datetime(&Utc, text).ok().map(|instant| instant.timestamp_micros())
+}
+
+struct Column<'a, 'b> {
+    cells: &'a Cells<'b>,
+    slot: usize,
+    field: &'a Field,
+    faults: &'a mut Faults,
+}
+
+impl Column<'_, '_> {
+    /// Calls `put` with each value, or `None` for null, and reports those for which it gives false.
+    fn each(&mut self, mut put: impl FnMut(Option<&str>) -> bool) {
+        for row in 0..self.cells.rows() {
+            match self.cells.get(row, self.slot) {
+                Cell::Text(text) => {
+                    if !put(Some(&text)) {
+                        self.faults.wrong(row, self.slot, &text, self.field.data_type());
+                    }
+                }
+                Cell::Null => {
+                    put(None);
+                    if !self.field.is_nullable() {
+                        self.faults.null(row, self.slot);
+                    }
+                }
+                Cell::NotUtf8 => {
+                    put(None);
+                    self.faults.not_utf8(row, self.slot);
+                }
+            }
+        }
+    }
+
+    fn text(&mut self) -> ArrayRef {
+        let mut builder = StringBuilder::with_capacity(self.cells.rows(), self.cells.rows() * 8);
+        self.each(|text| {
+            builder.append_option(text);
+            true
+        });
+        Arc::new(builder.finish())
+    }
+
+    fn boolean(&mut self) -> ArrayRef {
+        let mut builder = BooleanBuilder::with_capacity(self.cells.rows());
+        self.each(|text| {
+            let value = text.map(boolean);
+            builder.append_option(value.flatten());
+            value != Some(None)
+        });
+        Arc::new(builder.finish())
+    }
+
+    fn parsed<T: ArrowPrimitiveType>(&mut self, parse: impl Fn(&str) -> Option<T::Native>) -> ArrayRef {
+        let mut builder = PrimitiveBuilder::<T>::with_capacity(self.cells.rows());
+        self.each(|text| {
+            let Some(text) = text else {
+                builder.append_null();
+                return true;
+            };
+            let value = parse(text.trim());
+            builder.append_option(value);
+            value.is_some()
+        });
+        Arc::new(builder.finish())
+    }
+
+    /// Any other type, by way of text.
+    fn converted(&mut self) -> Result<ArrayRef> {
+        let text = self.text();
+        let (converted, lost) = convert(&text, self.field.data_type())?;
+        for row in lost {
+            if let Cell::Text(text) = self.cells.get(row, self.slot) {
+                self.faults.wrong(row, self.slot, &text, self.field.data_type());
+            }
+        }
+        Ok(converted)
+    }
+}
+
+fn boolean(text: &str) -> Option<bool> {
+    let text = text.trim();
+    let any = |words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    match (any(&["true", "t", "yes", "1"]), any(&["false", "f", "no", "0"])) {
+        (true, _) => Some(true),
+        (_, true) => Some(false),
+        _ => None,
+    }
+}
+
+/// The names of a file's columns and up to `max` of its first records, for inference. `None`: the head is not complete.
+pub(crate) fn sample<T>(
+    dialect: &Dialect,
+    bytes: &[u8],
+    last: bool,
+    max: usize,
+    file: &str,
+    look: impl FnOnce(&[String], &Cells<'_>) -> T,
+) -> Result<Option<T>> {
+    let body = &bytes[mark(bytes)..];
+    let (names, body) = if dialect.header {
+        let Some((names, taken)) = header(dialect, body, last, file)? else { return Ok(None) };
+        (names, &body[taken..])
+    } else {
+        let first = tokenize(dialect, body, last, 1, None, &[]);
+        if first.records == 0 {
+            return Ok(None);
+        }
+        let width = Cells::new(&first, body, dialect).slots();
+        ((1..=width).map(|number| format!("column_{number}")).collect(), body)
+    };
+    let slots: Vec<u32> = (0..names.len() as u32).collect();
+    let tokens = tokenize(dialect, body, last, max, Some(names.len()), &slots);
+    Ok(Some(look(&names, &Cells::new(&tokens, body, dialect))))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Array, AsArray};
+
+    use super::*;
+
+    fn decoder(fields: Vec<Field>, header: bool) -> CsvDecoder {
+        let dialect = Dialect { header, delimiter: b',', quote: Some(b'"'), escape: None, null: Some("NA".into()) };
+        CsvDecoder::new(dialect, Arc::new(Schema::new(fields)), "t.csv".into()).expect("a decoder")
+    }
+
+    fn field(name: &str, of: DataType) -> Field {
+        Field::new(name, of, true)
+    }
+
+    #[test]
+    fn columns_go_by_name_and_null_text_is_null() {
+        let fields = vec![
+            field("b", DataType::Int64),
+            field("t", crate::format::types::TIMESTAMP),
+            field("d", DataType::Decimal128(10, 2)),
+        ];
+        let text = "\u{feff}a,B,d,t\nx,1,1.50,2013-01-01T10:00:00Z\ny,NA,,2013-01-01 12:00:00+02:00\n";
+        let decoded = decoder(fields, true).decode(text.as_bytes(), true, 100).expect("rows");
+        assert_eq!((decoded.records, decoded.consumed, decoded.bad.len()), (2, text.len(), 0));
+        assert_eq!(decoded.rows.column(0).as_primitive::<Int64Type>().iter().collect::<Vec<_>>(), [Some(1), None]);
+        let times = decoded.rows.column(1).as_primitive::<TimestampMicrosecondType>();
+        assert_eq!(times.values()[..], [1_357_034_400_000_000, 1_357_034_400_000_000]);
+        assert!(decoded.rows.column(2).is_null(1));
+    }
+
+    #[test]
+    fn bad_values_are_found_and_the_rest_is_read() {
+        let fields = vec![field("n", DataType::Int32), Field::new("s", DataType::Utf8, false)];
+        let text = b"n,s\n1,a\nx,b\n\"2\",\"c\nc\"\n3,\n4,d\xff\n99999999999,e\n5,f\n";
+        let decoded = decoder(fields, true).decode(text, true, 100).expect("rows");
+        assert_eq!(decoded.rows.column(0).as_primitive::<Int32Type>().values()[..], [1, 2, 5]);
+        assert_eq!(decoded.records, 7);
+        let bad: Vec<_> =
+            decoded.bad.iter().map(|b| (b.record, b.lines + 1, b.column.as_deref(), b.reason.as_str())).collect();
+        assert_eq!(
+            bad,
+            vec![
+                (1, 3, Some("n"), "'x' is not of type INT"),
+                (3, 6, Some("s"), "it is empty, but the column is NOT NULL"),
+                (4, 7, Some("s"), "it is not UTF-8 text"),
+                (5, 8, Some("n"), "'99999999999' is not of type INT"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_missing_column_is_named() {
+        let error = decoder(vec![field("dep_dely", DataType::Int64)], true)
+            .decode(b"carrier,dep_delay\nUA,2\n", true, 100)
+            .expect_err("no such column");
+        assert_eq!(
+            error.to_string(),
+            "t.csv has no column 'dep_dely'; did you mean 'dep_delay'? (it has carrier, dep_delay; if the file has no \
+             header, set header = 'false')"
+        );
+    }
+}

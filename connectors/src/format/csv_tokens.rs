@@ -1,0 +1,397 @@
+//! Where the records and fields of CSV text begin and end (RFC 4180, with an optional escape character).
+//!
+//! A field is quoted if its first character is the quote; inside, two quotes are one, and delimiters and line ends are
+//! text. A record ends at `\n` or `\r\n` outside of quotes. Blank lines are no records.
+
+use std::borrow::Cow;
+
+use memchr::{memchr, memchr2};
+
+use crate::format::{Bad, excerpt, line_ends};
+
+/// How CSV text is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Dialect {
+    /// Whether the first record names the columns.
+    pub(crate) header: bool,
+    pub(crate) delimiter: u8,
+    pub(crate) quote: Option<u8>,
+    pub(crate) escape: Option<u8>,
+    /// The text of an unquoted field that is NULL, besides the empty one.
+    pub(crate) null: Option<String>,
+}
+
+/// A field that is not wanted has this slot.
+pub(crate) const UNWANTED: u32 = u32::MAX;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Kind {
+    #[default]
+    Plain,
+    Quoted,
+    /// Quoted, with doubled quotes or escapes inside.
+    Escaped,
+}
+
+/// The text of a field, without its quotes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Field {
+    start: u32,
+    end: u32,
+    kind: Kind,
+}
+
+/// Records found in some bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Tokens {
+    /// `slots` fields for each good record.
+    fields: Vec<Field>,
+    slots: usize,
+    /// Number and bytes of each good record.
+    pub(crate) rows: Vec<Row>,
+    pub(crate) bad: Vec<Bad>,
+    /// Records, good and bad.
+    pub(crate) records: usize,
+    pub(crate) consumed: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row {
+    pub(crate) record: u32,
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+}
+
+/// A field's value.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Cell<'a> {
+    Null,
+    Text(Cow<'a, str>),
+    NotUtf8,
+}
+
+/// What stands at the end of a field.
+enum End {
+    Field,
+    Record,
+    /// The bytes end before the field does.
+    Missing,
+}
+
+/// The fields of at most `max` complete records at the front of `bytes`. `width` is how many fields a record has
+/// (`None`: any number, all of them wanted, which only makes sense for one record) and `slots[i]` the place of field `i`
+/// among those wanted. If this is the `last` of the file, its end ends a record.
+pub(crate) fn tokenize(
+    dialect: &Dialect,
+    bytes: &[u8],
+    last: bool,
+    max: usize,
+    width: Option<usize>,
+    slots: &[u32],
+) -> Tokens {
+    // Positions are kept as u32; what lies beyond is for the next call.
+    let (bytes, last) = match bytes.len() > u32::MAX as usize {
+        true => (&bytes[..u32::MAX as usize], false),
+        false => (bytes, last),
+    };
+    let wanted = slots.iter().filter(|slot| **slot != UNWANTED).count();
+    let mut tokens = Tokens { slots: wanted, ..Tokens::default() };
+    let mut position = 0;
+    let mut lines_before = (0, 0);
+    while tokens.records < max && position < bytes.len() {
+        match bytes[position] {
+            b'\n' => {
+                position += 1;
+                tokens.consumed = position;
+                continue;
+            }
+            b'\r' if bytes.get(position + 1).map_or(last, |next| *next == b'\n') => {
+                position = (position + 2).min(bytes.len());
+                tokens.consumed = position;
+                continue;
+            }
+            _ => {}
+        }
+        let start = position;
+        let base = tokens.fields.len();
+        tokens.fields.resize(base + wanted, Field::default());
+        let mut count = 0;
+        let mut fault = None;
+        let complete = loop {
+            let (field, end, next) = field(dialect, bytes, position, last, &mut fault);
+            match end {
+                End::Missing => break false,
+                End::Field | End::Record => {
+                    match width {
+                        None => tokens.fields.push(field),
+                        Some(_) => {
+                            if let Some(slot) = slots.get(count).filter(|slot| **slot != UNWANTED) {
+                                tokens.fields[base + *slot as usize] = field;
+                            }
+                        }
+                    }
+                    count += 1;
+                    position = next;
+                    if matches!(end, End::Record) {
+                        break true;
+                    }
+                }
+            }
+        };
+        if !complete {
+            tokens.fields.truncate(base);
+            break;
+        }
+        if let Some(width) = width
+            && width != count
+            && fault.is_none()
+        {
+            let fields = if count == 1 { "field" } else { "fields" };
+            fault = Some(format!("it has {count} {fields}, not {width}"));
+        }
+        match fault {
+            Some(reason) => {
+                tokens.fields.truncate(base);
+                let lines = lines_before.1 + line_ends(&bytes[lines_before.0..start]);
+                lines_before = (start, lines);
+                let input = excerpt(&bytes[start..position]);
+                tokens.bad.push(Bad { record: tokens.records, lines, column: None, input, reason });
+            }
+            None => {
+                let row = Row { record: tokens.records as u32, start: start as u32, end: position as u32 };
+                tokens.rows.push(row);
+            }
+        }
+        tokens.records += 1;
+        tokens.consumed = position;
+    }
+    if width.is_none() {
+        tokens.slots = tokens.fields.len();
+    }
+    tokens
+}
+
+/// The field at `position`, what ends it, and where the next one begins.
+#[inline]
+fn field(
+    dialect: &Dialect,
+    bytes: &[u8],
+    position: usize,
+    last: bool,
+    fault: &mut Option<String>,
+) -> (Field, End, usize) {
+    if let Some(quote) = dialect.quote
+        && bytes.get(position) == Some(&quote)
+    {
+        return quoted(dialect, quote, bytes, position, last, fault);
+    }
+    plain(dialect.delimiter, bytes, position, last)
+}
+
+#[inline]
+fn plain(delimiter: u8, bytes: &[u8], position: usize, last: bool) -> (Field, End, usize) {
+    let mut end = position;
+    while end < bytes.len() && bytes[end] != delimiter && bytes[end] != b'\n' {
+        end += 1;
+    }
+    let (stop, next) = match bytes.get(end) {
+        Some(b'\n') => (End::Record, end + 1),
+        Some(_) => (End::Field, end + 1),
+        None if last => (End::Record, end),
+        None => (End::Missing, end),
+    };
+    let text_end = match stop {
+        End::Record if end > position && bytes[end - 1] == b'\r' => end - 1,
+        _ => end,
+    };
+    (Field { start: position as u32, end: text_end as u32, kind: Kind::Plain }, stop, next)
+}
+
+fn quoted(
+    dialect: &Dialect,
+    quote: u8,
+    bytes: &[u8],
+    position: usize,
+    last: bool,
+    fault: &mut Option<String>,
+) -> (Field, End, usize) {
+    let start = position + 1;
+    let mut kind = Kind::Quoted;
+    let mut at = start;
+    let end = loop {
+        let rest = &bytes[at..];
+        let found = match dialect.escape.filter(|escape| *escape != quote) {
+            Some(escape) => memchr2(quote, escape, rest),
+            None => memchr(quote, rest),
+        };
+        match found.map(|offset| at + offset) {
+            None if last => {
+                fault.get_or_insert_with(|| "a quoted field is never closed".to_string());
+                let field = Field { start: start as u32, end: bytes.len() as u32, kind };
+                return (field, End::Record, bytes.len());
+            }
+            None => return (Field::default(), End::Missing, bytes.len()),
+            Some(here) if bytes[here] != quote || bytes.get(here + 1) == Some(&quote) => {
+                if here + 1 >= bytes.len() && !last {
+                    return (Field::default(), End::Missing, bytes.len());
+                }
+                kind = Kind::Escaped;
+                at = (here + 2).min(bytes.len());
+            }
+            // Whether another quote follows is not known yet.
+            Some(here) if here + 1 == bytes.len() && !last => return (Field::default(), End::Missing, bytes.len()),
+            Some(here) => break here,
+        }
+    };
+    let (rest, stop, next) = plain(dialect.delimiter, bytes, end + 1, last);
+    let after = rest.end as usize;
+    if matches!(stop, End::Field | End::Record) && after > end + 1 {
+        fault.get_or_insert_with(|| {
+            format!("text follows a closing quote: {}", excerpt(&bytes[position..after.min(position + 80)]))
+        });
+    }
+    (Field { start: start as u32, end: end as u32, kind }, stop, next)
+}
+
+/// The fields of good records as text.
+pub(crate) struct Cells<'a> {
+    tokens: &'a Tokens,
+    bytes: &'a [u8],
+    /// The bytes as text, if all of them are.
+    text: Option<&'a str>,
+    dialect: &'a Dialect,
+}
+
+impl<'a> Cells<'a> {
+    pub(crate) fn new(tokens: &'a Tokens, bytes: &'a [u8], dialect: &'a Dialect) -> Self {
+        let bytes = &bytes[..tokens.consumed];
+        Cells { tokens, bytes, text: std::str::from_utf8(bytes).ok(), dialect }
+    }
+
+    /// Good records.
+    pub(crate) fn rows(&self) -> usize {
+        self.tokens.rows.len()
+    }
+
+    /// Wanted fields of a record.
+    pub(crate) fn slots(&self) -> usize {
+        self.tokens.slots
+    }
+
+    /// A field of a good record.
+    #[inline]
+    pub(crate) fn get(&self, row: usize, slot: usize) -> Cell<'a> {
+        let field = self.tokens.fields[row * self.tokens.slots + slot];
+        let (start, end) = (field.start as usize, field.end as usize);
+        let text = match self.text {
+            Some(text) => text.get(start..end),
+            None => std::str::from_utf8(&self.bytes[start..end]).ok(),
+        };
+        let Some(text) = text else { return Cell::NotUtf8 };
+        match field.kind {
+            Kind::Plain if text.is_empty() || self.dialect.null.as_deref() == Some(text) => Cell::Null,
+            Kind::Plain | Kind::Quoted => Cell::Text(Cow::Borrowed(text)),
+            Kind::Escaped => Cell::Text(Cow::Owned(self.unescape(text))),
+        }
+    }
+
+    fn unescape(&self, text: &str) -> String {
+        let quote = self.dialect.quote.map(char::from);
+        let escape = self.dialect.escape.map(char::from);
+        let mut plain = String::with_capacity(text.len());
+        let mut characters = text.chars().peekable();
+        while let Some(character) = characters.next() {
+            if Some(character) == escape || (Some(character) == quote && characters.peek().copied() == quote) {
+                plain.extend(characters.next());
+            } else {
+                plain.push(character);
+            }
+        }
+        plain
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dialect() -> Dialect {
+        Dialect { header: false, delimiter: b',', quote: Some(b'"'), escape: None, null: Some("NA".into()) }
+    }
+
+    fn read(text: &str, width: usize, last: bool) -> (Vec<Vec<Option<String>>>, Tokens) {
+        let slots: Vec<u32> = (0..width as u32).collect();
+        let dialect = dialect();
+        let tokens = tokenize(&dialect, text.as_bytes(), last, usize::MAX, Some(width), &slots);
+        let cells = Cells::new(&tokens, text.as_bytes(), &dialect);
+        let rows = (0..cells.rows())
+            .map(|row| {
+                (0..width)
+                    .map(|slot| match cells.get(row, slot) {
+                        Cell::Text(text) => Some(text.into_owned()),
+                        Cell::Null => None,
+                        Cell::NotUtf8 => panic!("not utf-8"),
+                    })
+                    .collect()
+            })
+            .collect();
+        (rows, tokens)
+    }
+
+    fn some(fields: &[&str]) -> Vec<Option<String>> {
+        fields.iter().map(|field| Some(field.to_string())).collect()
+    }
+
+    #[test]
+    fn quotes_line_ends_and_nulls() {
+        let (rows, tokens) = read("a,b\r\n\"x,\ny\",\"he said \"\"hi\"\"\"\n\n,NA\n\"\",\"NA\"\ntail,z", 2, true);
+        assert_eq!(
+            rows,
+            vec![
+                some(&["a", "b"]),
+                some(&["x,\ny", "he said \"hi\""]),
+                vec![None, None],
+                some(&["", "NA"]),
+                some(&["tail", "z"])
+            ]
+        );
+        assert!(tokens.bad.is_empty());
+    }
+
+    #[test]
+    fn an_unfinished_record_waits() {
+        for text in ["a,b\nc,d", "a,b\n\"c,d\n", "a,b\n\"c\"", "a,b\nc", "a,b\n\"c\",d\r"] {
+            let (rows, tokens) = read(text, 2, false);
+            assert_eq!((rows.len(), tokens.consumed), (1, 4), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn faults_name_the_line() {
+        let (rows, tokens) = read("a,b\n\"1\n\",2\nonly\nx,y,z\n\"q\"r,s\nlast,one\n\"open,t", 2, true);
+        assert_eq!(rows, vec![some(&["a", "b"]), some(&["1\n", "2"]), some(&["last", "one"])]);
+        let faults: Vec<_> = tokens.bad.iter().map(|bad| (bad.record, bad.lines, bad.reason.as_str())).collect();
+        assert_eq!(
+            faults,
+            vec![
+                (2, 3, "it has 1 field, not 2"),
+                (3, 4, "it has 3 fields, not 2"),
+                (4, 5, "text follows a closing quote: \"q\"r"),
+                (6, 7, "a quoted field is never closed"),
+            ]
+        );
+    }
+
+    /// Cutting text anywhere and going on with the rest gives the same records as reading it at once.
+    #[test]
+    fn any_cut_gives_the_same_records() {
+        let text = "a,b\r\n\"x,\r\ny\",\"\"\"q\"\"\"\n\n,NA\r\n\"\",\"\"\nv,\"w\"\r\nlong text,and more\n";
+        let (whole, _) = read(text, 2, true);
+        for cut in 0..=text.len() {
+            let (mut rows, tokens) = read(&text[..cut], 2, false);
+            let (rest, _) = read(&text[tokens.consumed..], 2, true);
+            rows.extend(rest);
+            assert_eq!(rows, whole, "cut at {cut}");
+        }
+    }
+}

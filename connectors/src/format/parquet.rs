@@ -1,0 +1,145 @@
+//! Parquet files to rows.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::util::display::array_value_to_string;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::format::csv::{find, missing};
+use crate::format::types::{convert, convertible, normalized_schema, sql_name};
+use crate::format::{BATCH_BYTES, BATCH_ROWS, Bad, Decoded};
+
+/// An open Parquet file.
+pub(crate) struct ParquetReader {
+    reader: ParquetRecordBatchReader,
+    name: String,
+    schema: SchemaRef,
+    /// For each column of the schema, its position among those read.
+    positions: Vec<usize>,
+    /// Rows of the whole file.
+    pub(crate) rows: u64,
+}
+
+/// Whether the file has its last bytes: until then it is still being written.
+pub(crate) fn is_complete(file: &mut File) -> std::io::Result<bool> {
+    if file.metadata()?.len() < 12 {
+        return Ok(false);
+    }
+    let mut magic = [0; 4];
+    file.seek(SeekFrom::End(-4))?;
+    file.read_exact(&mut magic)?;
+    file.seek(SeekFrom::Start(0))?;
+    Ok(&magic == b"PAR1" || &magic == b"PARE")
+}
+
+fn broken(name: &str, error: impl std::fmt::Display) -> Error {
+    Error::Data(format!("{name} can't be read as Parquet: {error}"))
+}
+
+/// The columns of a file, as a table has them.
+pub(crate) fn schema(file: File, name: &str) -> Result<SchemaRef> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| broken(name, error))?;
+    Ok(normalized_schema(builder.schema()))
+}
+
+impl ParquetReader {
+    /// Opens a complete file to read rows of `schema` from row `offset` on.
+    pub(crate) fn open(file: File, name: &str, schema: SchemaRef, offset: u64, max_rows: usize) -> Result<Self> {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| broken(name, error))?;
+        let there = builder.schema().clone();
+        let names = there.fields().iter().map(|field| field.name().as_str());
+        let mut roots = Vec::new();
+        for field in schema.fields() {
+            let root =
+                find(names.clone(), field.name()).ok_or_else(|| missing(name, field.name(), names.clone(), ""))?;
+            let from = there.field(root).data_type();
+            if !convertible(from, field.data_type()) {
+                return Err(Error::Data(format!(
+                    "{name}: column '{}' is {}, which can't be read as the declared {}; declare it as {} and cast it in \
+                     the query",
+                    field.name(),
+                    sql_name(from),
+                    sql_name(field.data_type()),
+                    sql_name(from)
+                )));
+            }
+            roots.push(root);
+        }
+        let mut read = roots.clone();
+        read.sort_unstable();
+        read.dedup();
+        let positions = roots.iter().filter_map(|root| read.binary_search(root).ok()).collect();
+
+        let metadata = builder.metadata().clone();
+        let rows = u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0);
+        let bytes: i64 = metadata.row_groups().iter().map(|group| group.total_byte_size()).sum();
+        let row_bytes = u64::try_from(bytes).unwrap_or(0) / rows.max(1) + 1;
+        let batch_rows = (2 * BATCH_BYTES as u64 / row_bytes).clamp(1024, BATCH_ROWS as u64) as usize;
+        let mask = ProjectionMask::roots(builder.parquet_schema(), read);
+        let reader = builder
+            .with_projection(mask)
+            .with_batch_size(batch_rows.min(max_rows))
+            .with_offset(usize::try_from(offset).unwrap_or(usize::MAX))
+            .build()
+            .map_err(|error| broken(name, error))?;
+        Ok(ParquetReader { reader, name: name.to_string(), schema, positions, rows })
+    }
+
+    /// The next rows; `None` at the end.
+    pub(crate) fn next(&mut self) -> Result<Option<Decoded>> {
+        let Some(batch) = self.reader.next() else { return Ok(None) };
+        let batch = batch.map_err(|error| broken(&self.name, error))?;
+        let records = batch.num_rows();
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.positions.len());
+        let mut faults: Vec<(usize, usize, String)> = Vec::new();
+        for (slot, field) in self.schema.fields().iter().enumerate() {
+            let from = batch.column(self.positions[slot]);
+            let (values, lost) = convert(from, field.data_type())?;
+            for row in lost {
+                let value = array_value_to_string(from, row).unwrap_or_default();
+                faults.push((row, slot, format!("'{value}' is not of type {}", sql_name(field.data_type()))));
+            }
+            if !field.is_nullable() && from.null_count() > 0 {
+                for row in (0..records).filter(|row| from.is_null(*row)) {
+                    faults.push((row, slot, "it is NULL, but the column is NOT NULL".to_string()));
+                }
+            }
+            columns.push(values);
+        }
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(records));
+        let made = |schema: SchemaRef, columns| {
+            RecordBatch::try_new_with_options(schema, columns, &options).map_err(|error| broken(&self.name, error))
+        };
+        if faults.is_empty() {
+            return Ok(Some(Decoded { consumed: 0, records, rows: made(self.schema.clone(), columns)?, bad: vec![] }));
+        }
+
+        faults.sort_by_key(|(row, slot, _)| (*row, *slot));
+        faults.dedup_by_key(|(row, _, _)| *row);
+        let mut keep = vec![true; records];
+        let mut bad = Vec::new();
+        for (row, slot, reason) in faults {
+            keep[row] = false;
+            let text = |column: &ArrayRef| array_value_to_string(column, row).unwrap_or_default();
+            let input = batch.columns().iter().map(text).collect::<Vec<_>>().join(", ");
+            let column = Some(self.schema.field(slot).name().clone());
+            let input = crate::format::excerpt(input.as_bytes());
+            bad.push(Bad { record: row, lines: 0, column, input, reason });
+        }
+        let loose: Vec<Field> = self.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+        let all = made(Arc::new(Schema::new(loose)), columns)?;
+        let good = filter_record_batch(&all, &BooleanArray::from(keep)).map_err(|error| broken(&self.name, error))?;
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(good.num_rows()));
+        let rows = RecordBatch::try_new_with_options(self.schema.clone(), good.columns().to_vec(), &options)
+            .map_err(|error| broken(&self.name, error))?;
+        Ok(Some(Decoded { consumed: 0, records, rows, bad }))
+    }
+}
