@@ -38,3 +38,17 @@ pub const fn to_micros(time: Time) -> i64 {
 pub const fn watermark(frontier: Time, delay: u64, resolution: u64) -> Time {
     frontier.saturating_sub(delay).saturating_sub(resolution)
 }
+
+/// The first frontier at which the watermark reaches `end`, microseconds since the UTC epoch: when the state of a window
+/// that ends there is released. Saturates.
+///
+/// ```
+/// use headwater_operators::time::{from_micros, release_time, watermark};
+/// let release = release_time(60, 10, 1);
+/// assert!(watermark(release, 10, 1) >= from_micros(60));
+/// assert!(watermark(release - 1, 10, 1) < from_micros(60));
+/// ```
+#[inline]
+pub const fn release_time(end: i64, delay: u64, resolution: u64) -> Time {
+    from_micros(end).saturating_add(delay).saturating_add(resolution)
+}

@@ -1,0 +1,89 @@
+//! What the watermark has made final stays as it is.
+//!
+//! State and results that belong to a window are released at its *release time*, the first frontier at which the watermark
+//! reaches the window's end (see [`crate::time::release_time`] and [`crate::keyed::Keyed::buckets`]). From then on
+//! nothing changes them: an update whose own time has reached its release time is dropped. Updates of rows that are on
+//! time are never dropped, so this decides for late rows and for late corrections alone, and it decides by times
+//! alone: when state is really freed makes no difference.
+
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+
+use crate::time::Time;
+use crate::updates::{Payload, UpdateStream, Updates};
+
+/// Whether an update at `time` comes too late for what is released at `release`.
+///
+/// ```
+/// use headwater_operators::{keyed::KEEP, retain::is_released};
+/// assert!(!is_released(9, 10) && is_released(10, 10) && !is_released(10, KEEP));
+/// ```
+#[inline]
+pub fn is_released(time: Time, release: Time) -> bool {
+    time >= release
+}
+
+/// Splits a stream into the updates that can still take effect and those that come too late.
+///
+/// `release` gives the release time of each record, [`crate::keyed::KEEP`] for never.
+///
+/// ```
+/// use headwater_operators::{Updates, interop::to_collection, retain::retain};
+/// use timely::dataflow::operators::{Capture, Input, capture::Extract};
+///
+/// let kept = timely::example(|scope| {
+///     let (mut input, rows) = scope.new_input();
+///     input.send_batch(&mut Updates { data: vec![("a", 20), ("b", 5)].into_iter().map(|(n, r)| (n.to_string(), r))
+///         .collect(), times: vec![10, 10], diffs: vec![1, 1] });
+///     let (kept, _dropped) = retain(rows, |rows: &Vec<(String, u64)>| rows.iter().map(|row| row.1).collect());
+///     to_collection(kept).inner.capture()
+/// });
+/// assert_eq!(kept.extract(), [(0, vec![(("a".to_string(), 20), 10, 1)])]);
+/// ```
+pub fn retain<'scope, D: Payload>(
+    stream: UpdateStream<'scope, D>,
+    mut release: impl FnMut(&D) -> Vec<Time> + 'static,
+) -> (UpdateStream<'scope, D>, UpdateStream<'scope, D>) {
+    divide(stream, "Retain", move |batch| {
+        let release = release(&batch.data).into_iter();
+        release.zip(&batch.times).map(|(release, &time)| !is_released(time, release)).collect()
+    })
+}
+
+/// Splits each batch into the updates that pass a test and those that don't.
+pub(crate) fn divide<'scope, D: Payload>(
+    stream: UpdateStream<'scope, D>,
+    name: &str,
+    mut passes: impl FnMut(&Updates<D>) -> Vec<bool> + 'static,
+) -> (UpdateStream<'scope, D>, UpdateStream<'scope, D>) {
+    let mut builder = OperatorBuilder::new(name.to_string(), stream.scope());
+    let mut input = builder.new_input(stream, Pipeline);
+    let (passing, passing_stream) = builder.new_output();
+    let (failing, failing_stream) = builder.new_output();
+    let mut passing = OutputBuilder::<Time, CapacityContainerBuilder<Updates<D>>>::from(passing);
+    let mut failing = OutputBuilder::<Time, CapacityContainerBuilder<Updates<D>>>::from(failing);
+    builder.build(move |_| {
+        let (mut pass, mut fail) = (Vec::new(), Vec::new());
+        move |_| {
+            let (mut passing, mut failing) = (passing.activate(), failing.activate());
+            input.for_each(|capability, batch| {
+                let passes = passes(batch);
+                pass.extend((0..).zip(&passes).filter(|(_, passes)| **passes).map(|(row, _): (u32, _)| row));
+                fail.extend((0..).zip(&passes).filter(|(_, passes)| !**passes).map(|(row, _): (u32, _)| row));
+                if fail.is_empty() {
+                    passing.session(&capability).give_container(batch);
+                } else {
+                    if !pass.is_empty() {
+                        passing.session(&capability).give_container(&mut batch.gather(&pass));
+                    }
+                    failing.session(&capability).give_container(&mut batch.gather(&fail));
+                }
+                pass.clear();
+                fail.clear();
+            });
+        }
+    });
+    (passing_stream, failing_stream)
+}
