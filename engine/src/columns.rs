@@ -28,7 +28,7 @@ impl Columns {
 
 /// The kernels below fail only when columns of one plan node differ in type or exceed 4 GiB: a fault of ours that
 /// must end the process rather than lose rows.
-fn sound<T>(result: Result<T, arrow::error::ArrowError>) -> T {
+pub(crate) fn sound<T>(result: Result<T, arrow::error::ArrowError>) -> T {
     result.unwrap_or_else(|error| {
         eprintln!("headwater: columns of one collection don't fit together: {error}");
         std::process::abort()

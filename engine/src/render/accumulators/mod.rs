@@ -1,0 +1,255 @@
+//! The aggregates of a reduction over Arrow columns, one accumulator of each for every group.
+//!
+//! Everything is exact under retraction (semantics 20): integer and decimal sums are wider than their type and
+//! range-checked on output, so that an overflow heals; float sums are rounded once. `min` and `max` keep an ordered
+//! multiset, or just the extreme where the plan says that no row is retracted. A distinct aggregate feeds each value once.
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, make_comparator};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::{SortOptions, cast};
+use arrow::datatypes::{DataType, SchemaRef};
+use headwater_operators::accumulate::{Accumulators, Evaluated};
+
+use crate::columns::{Columns, sound};
+use crate::plan::{Aggregate, AggregateFunction};
+
+mod distinct;
+mod extreme;
+mod numbers;
+
+use distinct::Distinct;
+
+/// One aggregate of all groups.
+trait Accumulator: 'static {
+    /// There are groups `0..groups`; new ones are empty.
+    fn reserve(&mut self, groups: usize);
+
+    /// Adds `diffs[i]` copies of the argument at `rows[i]`, never NULL, to group `groups[i]`.
+    fn update(&mut self, argument: Option<&ArrayRef>, groups: &[u32], rows: &[u32], diffs: &[i64]);
+
+    /// The result of each of `groups`; failures are given with their place in the list.
+    fn evaluate(&mut self, groups: &[u32], fail: &mut dyn FnMut(usize, String)) -> ArrayRef;
+
+    /// Whether nothing is left in a group.
+    fn is_empty(&self, group: u32) -> bool;
+
+    /// These groups are empty again.
+    fn clear(&mut self, groups: &[u32]);
+
+    /// Bytes held.
+    fn bytes(&self) -> usize;
+}
+
+/// What is prepared of the input for the accumulators: it crosses the exchange.
+#[derive(Clone, Debug, PartialEq)]
+enum Prepared {
+    /// A column, as this type.
+    Column(usize, DataType),
+    /// Whether the row counts: its argument is not NULL and its filter is true.
+    Counts { argument: Option<usize>, filter: Option<usize> },
+}
+
+/// How an aggregate is computed from prepared columns.
+#[derive(Clone, Debug)]
+struct Spec {
+    aggregate: Aggregate,
+    argument: Option<usize>,
+    /// A boolean column that must be true.
+    filter: Option<usize>,
+    /// The type of the prepared argument.
+    argument_type: DataType,
+}
+
+/// The aggregates of one reduction: prepares their input and makes their accumulators.
+#[derive(Clone, Debug)]
+pub(super) struct Blueprint {
+    prepared: Vec<Prepared>,
+    specs: Vec<Spec>,
+    append_only: bool,
+}
+
+impl Blueprint {
+    /// `append_only` says that no input row is ever retracted.
+    pub(super) fn new(aggregates: &[Aggregate], input: &SchemaRef, append_only: bool) -> Self {
+        let mut prepared: Vec<Prepared> = Vec::new();
+        let mut place = |wanted: Prepared| match prepared.iter().position(|p| *p == wanted) {
+            Some(place) => place,
+            None => {
+                prepared.push(wanted);
+                prepared.len() - 1
+            }
+        };
+        let specs = aggregates
+            .iter()
+            .map(|aggregate| {
+                let aggregate = aggregate.clone();
+                if aggregate.function == AggregateFunction::Count && !aggregate.distinct {
+                    let argument = aggregate.argument.filter(|&a| input.field(a).is_nullable());
+                    let counts = Prepared::Counts { argument, filter: aggregate.filter };
+                    let filter = (argument.is_some() || aggregate.filter.is_some()).then(|| place(counts));
+                    return Spec { aggregate, argument: None, filter, argument_type: DataType::Null };
+                }
+                let argument_type = match aggregate.argument {
+                    Some(a) => numbers::prepared_type(aggregate.function, input.field(a).data_type()),
+                    None => DataType::Null,
+                };
+                let argument = aggregate.argument.map(|a| place(Prepared::Column(a, argument_type.clone())));
+                let filter =
+                    aggregate.filter.map(|_| place(Prepared::Counts { argument: None, filter: aggregate.filter }));
+                Spec { aggregate, argument, filter, argument_type }
+            })
+            .collect();
+        Blueprint { prepared, specs, append_only }
+    }
+
+    /// The columns that the accumulators take.
+    pub(super) fn prepare(&self, columns: &Columns) -> Columns {
+        let arrays = self.prepared.iter().map(|prepared| match prepared {
+            Prepared::Column(column, t) => {
+                let array = &columns.arrays[*column];
+                if array.data_type() == t { array.clone() } else { sound(cast(array, t)) }
+            }
+            Prepared::Counts { argument, filter } => {
+                let mut counts = BooleanBuffer::new_set(columns.rows);
+                if let Some(nulls) = argument.and_then(|a| columns.arrays[a].logical_nulls()) {
+                    counts = nulls.into_inner();
+                }
+                if let Some(filter) = filter {
+                    let filter = columns.arrays[*filter].as_boolean();
+                    counts = &counts & filter.values();
+                    if let Some(nulls) = filter.nulls() {
+                        counts = &counts & nulls.inner();
+                    }
+                }
+                std::sync::Arc::new(BooleanArray::new(counts, None))
+            }
+        });
+        Columns { arrays: arrays.collect(), rows: columns.rows }
+    }
+
+    /// Whether the accumulators take nothing but the number of rows, so that equal keys can be added up beforehand.
+    pub(super) fn counts_only(&self) -> bool {
+        self.prepared.is_empty()
+    }
+
+    /// Empty accumulators.
+    pub(super) fn make(&self) -> ArrowAccumulators {
+        let aggregates = self.specs.iter().map(|spec| One {
+            argument: spec.argument,
+            filter: spec.filter,
+            name: spec.aggregate.name.clone(),
+            accumulator: self.accumulator(spec),
+        });
+        ArrowAccumulators { aggregates: aggregates.collect(), groups: Vec::new(), rows: Vec::new(), diffs: Vec::new() }
+    }
+
+    fn accumulator(&self, spec: &Spec) -> Box<dyn Accumulator> {
+        let Spec { aggregate, argument_type, .. } = spec;
+        // A distinct minimum is the minimum.
+        let extreme = match aggregate.function {
+            AggregateFunction::Min => Some(false),
+            AggregateFunction::Max => Some(true),
+            _ => None,
+        };
+        if let Some(greatest) = extreme {
+            return extreme::accumulator(greatest, self.append_only, argument_type, &aggregate.output);
+        }
+        let plain = numbers::accumulator(aggregate, argument_type);
+        if aggregate.distinct { Box::new(Distinct::new(plain, argument_type)) } else { plain }
+    }
+}
+
+struct One {
+    argument: Option<usize>,
+    filter: Option<usize>,
+    name: String,
+    accumulator: Box<dyn Accumulator>,
+}
+
+/// All aggregates of a reduction.
+pub(super) struct ArrowAccumulators {
+    aggregates: Vec<One>,
+    /// The rows that one aggregate takes, where it doesn't take all.
+    groups: Vec<u32>,
+    rows: Vec<u32>,
+    diffs: Vec<i64>,
+}
+
+/// Separates the aggregate's name from the message of a failure.
+const SEPARATOR: char = '\n';
+
+/// The expression and the message of a failed evaluation.
+pub(super) fn failure(text: &str) -> (String, String) {
+    let (name, message) = text.split_once(SEPARATOR).unwrap_or(("", text));
+    (name.to_string(), message.to_string())
+}
+
+impl Accumulators for ArrowAccumulators {
+    type Input = Columns;
+    type Output = Columns;
+
+    fn reserve(&mut self, groups: usize) {
+        self.aggregates.iter_mut().for_each(|a| a.accumulator.reserve(groups));
+    }
+
+    fn update(&mut self, groups: &[u32], input: &Columns, rows: &[u32], diffs: &[i64]) {
+        for aggregate in &mut self.aggregates {
+            let argument = aggregate.argument.map(|a| &input.arrays[a]);
+            let nulls = argument.and_then(|a| a.logical_nulls()).filter(|n| n.null_count() > 0);
+            let filter = aggregate.filter.map(|f| input.arrays[f].as_boolean());
+            if nulls.is_none() && filter.is_none_or(|f| f.true_count() == f.len()) {
+                aggregate.accumulator.update(argument, groups, rows, diffs);
+                continue;
+            }
+            self.groups.clear();
+            self.rows.clear();
+            self.diffs.clear();
+            for ((&group, &row), &diff) in groups.iter().zip(rows).zip(diffs) {
+                let index = row as usize;
+                if nulls.as_ref().is_none_or(|n| n.is_valid(index)) && filter.is_none_or(|f| f.value(index)) {
+                    self.groups.push(group);
+                    self.rows.push(row);
+                    self.diffs.push(diff);
+                }
+            }
+            aggregate.accumulator.update(argument, &self.groups, &self.rows, &self.diffs);
+        }
+    }
+
+    fn evaluate(&mut self, groups: &[u32]) -> Evaluated<Columns> {
+        let mut failures: Vec<(u32, String)> = Vec::new();
+        let arrays = self.aggregates.iter_mut().map(|One { accumulator, name, .. }| {
+            accumulator.evaluate(groups, &mut |place, message| {
+                failures.push((place as u32, format!("{name}{SEPARATOR}{message}")));
+            })
+        });
+        let output = Columns { arrays: arrays.collect(), rows: groups.len() };
+        // The first aggregate that fails speaks for its group.
+        failures.sort_by_key(|(place, _)| *place);
+        failures.dedup_by_key(|(place, _)| *place);
+        Evaluated { output, failures }
+    }
+
+    fn changed(old: &Columns, new: &Columns, changed: &mut Vec<bool>) {
+        let base = changed.len();
+        changed.resize(base + old.rows, false);
+        for (old, new) in old.arrays.iter().zip(&new.arrays) {
+            let compare = sound(make_comparator(old, new, SortOptions::default()));
+            for (row, changed) in changed[base..].iter_mut().enumerate() {
+                *changed = *changed || compare(row, row).is_ne();
+            }
+        }
+    }
+
+    fn is_empty(&self, group: u32) -> bool {
+        self.aggregates.iter().all(|a| a.accumulator.is_empty(group))
+    }
+
+    fn clear(&mut self, groups: &[u32]) {
+        self.aggregates.iter_mut().for_each(|a| a.accumulator.clear(groups));
+    }
+
+    fn bytes(&self) -> usize {
+        self.aggregates.iter().map(|a| a.accumulator.bytes()).sum()
+    }
+}

@@ -1,0 +1,360 @@
+//! From a plan to a dataflow: one match over the operators, straight lines.
+//!
+//! Every decision stands in the plan. Rendering only fuses what has no state into one timely operator (see [`chain`]),
+//! renders a node once however often it is used, and takes arrangements that exist instead of building them again
+//! ([`Inputs::arrangement`]). Rows that fail go to a stream of errors beside the rows that don't.
+
+use std::collections::HashMap;
+
+use arrow::datatypes::SchemaRef;
+use headwater_operators::accumulate::accumulate;
+use headwater_operators::arrange::{Arranged, Arrangement, arrange};
+use headwater_operators::distinct::distinct;
+use headwater_operators::join::{anti as anti_join, join, semi};
+use headwater_operators::keyed::NoValue;
+use headwater_operators::time::{SINCE_EVER, Time};
+use headwater_operators::top_k::top_k;
+use headwater_operators::{Fault, KeyError, Keyed, Payload, Rows, UpdateStream, Updates};
+use serde::{Deserialize, Serialize};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::Scope;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::core::Concatenate;
+use timely::dataflow::operators::generic::operator::{Operator, empty, source};
+
+use crate::columns::Columns;
+use crate::plan::{NodeId, Op, Plan, Relation};
+
+mod accumulators;
+mod chain;
+pub mod codec;
+mod flow;
+mod hop;
+mod join;
+mod keys;
+mod mfp;
+mod top_k;
+mod unnest;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+use accumulators::Blueprint;
+use chain::{ErrorStream, Negate};
+use flow::{Flow, Source};
+use hop::Hop;
+use join::{Arranging, JoinedColumns};
+use keys::{buckets, codec, keyed, pick};
+use mfp::{Mfp, describe};
+use top_k::RankedRows;
+use unnest::Unnest;
+
+/// A row on which an expression failed, or a group whose result can't be computed: data like any other, retracted when
+/// the row leaves or is corrected.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RowError {
+    /// The row, as `column = value, ..`.
+    pub row: String,
+    /// The expression, as the planner writes it.
+    pub expression: String,
+    /// What went wrong.
+    pub message: String,
+}
+
+/// What a dataflow takes from the session: the same on every worker, in the same order.
+pub trait Inputs<'scope> {
+    /// This worker's share of a relation's updates. Times before the as-of are advanced to it.
+    fn relation(&mut self, relation: &Relation) -> UpdateStream<'scope, Columns>;
+
+    /// The earliest time at which the dataflow's output has to be right: the smallest one, or later for a view that is
+    /// added over arrangements that were compacted. Output at earlier times is to be read as at this time.
+    fn as_of(&self) -> Time;
+
+    /// An arrangement that exists on this worker, of the collection with this fingerprint by these columns; it must be
+    /// readable at the as-of.
+    fn arrangement(&mut self, collection: u64, key: &[usize]) -> Option<Arrangement>;
+
+    /// A new arrangement for others to share. Whoever keeps it must allow compaction as time goes on.
+    fn offer(&mut self, collection: u64, key: &[usize], arrangement: Arrangement);
+}
+
+/// A rendered plan.
+pub struct Rendered<'scope> {
+    /// The answer: this worker's share of its updates.
+    pub ok: UpdateStream<'scope, Columns>,
+    /// The rows in error.
+    pub errors: UpdateStream<'scope, Vec<RowError>>,
+}
+
+/// Builds the dataflow of a plan in `scope`.
+pub fn render<'scope>(plan: &Plan, scope: Scope<'scope, Time>, cx: &mut dyn Inputs<'scope>) -> Rendered<'scope> {
+    let mut renderer = Renderer {
+        uses: uses(plan),
+        plan,
+        scope,
+        cx,
+        shared: HashMap::new(),
+        arranged: HashMap::new(),
+        errors: Vec::new(),
+    };
+    let ok = renderer.columns(plan.root);
+    let errors = match renderer.errors.len() {
+        0 => empty(scope),
+        1 => renderer.errors.swap_remove(0),
+        _ => scope.concatenate(renderer.errors),
+    };
+    Rendered { ok, errors }
+}
+
+/// How many nodes use each node of those that the root needs.
+fn uses(plan: &Plan) -> Vec<usize> {
+    let mut uses = vec![0; plan.nodes.len()];
+    uses[plan.root] = 1;
+    for id in (0..plan.nodes.len()).rev().filter(|&id| id <= plan.root) {
+        if uses[id] > 0 {
+            inputs(&plan.nodes[id].op).into_iter().for_each(|input| uses[input] += 1);
+        }
+    }
+    uses
+}
+
+fn inputs(op: &Op) -> Vec<NodeId> {
+    match op {
+        Op::Get { .. } | Op::Constant { .. } => Vec::new(),
+        Op::Mfp { input, .. }
+        | Op::Hop { input, .. }
+        | Op::Unnest { input, .. }
+        | Op::Distinct { input, .. }
+        | Op::Reduce { input, .. }
+        | Op::TopK { input, .. }
+        | Op::Negate { input } => vec![*input],
+        Op::Join { left, right, .. } | Op::Semi { left, right, .. } => vec![*left, *right],
+        Op::Union { inputs } => inputs.clone(),
+    }
+}
+
+struct Renderer<'a, 'scope> {
+    plan: &'a Plan,
+    scope: Scope<'scope, Time>,
+    cx: &'a mut dyn Inputs<'scope>,
+    uses: Vec<usize>,
+    /// Nodes that are used more than once, when rendered.
+    shared: HashMap<NodeId, UpdateStream<'scope, Columns>>,
+    /// Arrangements in this scope, by the collection's fingerprint and the key's columns.
+    arranged: HashMap<(u64, Vec<usize>), Arranged<'scope>>,
+    errors: Vec<ErrorStream<'scope>>,
+}
+
+impl<'scope> Renderer<'_, 'scope> {
+    fn schema(&self, id: NodeId) -> &SchemaRef {
+        &self.plan.nodes[id].schema
+    }
+
+    /// A node's output as columns.
+    fn columns(&mut self, id: NodeId) -> UpdateStream<'scope, Columns> {
+        let flow = self.flow(id);
+        flow.columns(&format!("{id}: columns"), &mut self.errors)
+    }
+
+    /// A node's output for one user.
+    fn flow(&mut self, id: NodeId) -> Flow<'scope> {
+        if self.uses[id] < 2 {
+            return self.node(id);
+        }
+        let stream = match self.shared.get(&id) {
+            Some(stream) => stream.clone(),
+            None => {
+                let flow = self.node(id);
+                let stream = flow.columns(&format!("{id}: shared"), &mut self.errors);
+                self.shared.insert(id, stream.clone());
+                stream
+            }
+        };
+        Flow::new(Source::Columns(stream))
+    }
+
+    fn node(&mut self, id: NodeId) -> Flow<'scope> {
+        let plan = self.plan;
+        let node = &plan.nodes[id];
+        match &node.op {
+            Op::Get { relation, projection } => {
+                let stream = self.cx.relation(relation);
+                Flow::new(Source::Columns(stream)).step(Mfp::projection(&node.schema, projection))
+            }
+            Op::Constant { rows } => Flow::new(Source::Columns(self.constant(Columns::from_batch(rows)))),
+            Op::Mfp { input, predicates, exprs } => {
+                let mfp = Mfp::new(self.schema(*input), predicates, exprs);
+                self.flow(*input).step(mfp)
+            }
+            Op::Hop { input, time, size, slide, offset } => {
+                self.flow(*input).step(Hop::new(&node.schema, *time, *size, *slide, *offset))
+            }
+            Op::Unnest { input, column } => self.flow(*input).step(Unnest { column: *column }),
+            Op::Negate { input } => self.flow(*input).step(Negate),
+            Op::Union { inputs } => {
+                let streams: Vec<_> = inputs.iter().map(|input| self.columns(*input)).collect();
+                Flow::new(Source::Columns(self.scope.concatenate(streams)))
+            }
+            Op::Distinct { input, retain } => {
+                let all: Vec<usize> = (0..node.schema.fields().len()).collect();
+                let keys = codec(&node.schema, &all);
+                let (encode, retain) = (keys.clone(), *retain);
+                let stream = self.flow(*input).close(&format!("{id}: keys"), &mut self.errors, move |updates| {
+                    let Updates { data, times, diffs } = updates;
+                    let rows = encode.encode(&data.arrays, data.rows);
+                    Updates { data: keyed(rows, buckets(&data, retain), NoValue(data.rows)), times, diffs }
+                });
+                let (stream, errors) = distinct(stream, &format!("{id}: distinct"));
+                let (decode, schema) = (keys.clone(), node.schema.clone());
+                self.faults(errors, "DISTINCT", move |error| row(&decode, &schema, &error.key));
+                Flow::new(Source::Keys(stream, keys))
+            }
+            Op::Reduce { input, keys: key_columns, aggregates, retain, global } => {
+                let keys = codec(self.schema(*input), key_columns);
+                let append_only = plan.nodes[*input].properties.retracts.is_none();
+                let blueprint = Blueprint::new(aggregates, self.schema(*input), append_only);
+                let (encode, key_columns, prepare, retain) =
+                    (keys.clone(), key_columns.clone(), blueprint.clone(), *retain);
+                let stream = self.flow(*input).close(&format!("{id}: keys"), &mut self.errors, move |updates| {
+                    let Updates { data, times, diffs } = updates;
+                    let rows = encode.encode(&pick(&data, &key_columns), data.rows);
+                    Updates { data: keyed(rows, buckets(&data, retain), prepare.prepare(&data)), times, diffs }
+                });
+                let (stream, errors) = accumulate(stream, &format!("{id}: reduce"), move || blueprint.make(), *global);
+                let (decode, schema) = (keys.clone(), node.schema.clone());
+                self.faults(errors, "GROUP BY", move |error| row(&decode, &schema, &error.key));
+                Flow::new(Source::Groups(stream, keys))
+            }
+            Op::TopK { input, group, order, offset, limit } => {
+                let ranked = RankedRows::new(&node.schema, group, order);
+                let encode = ranked.clone();
+                let stream = self.flow(*input).close(&format!("{id}: rank"), &mut self.errors, move |updates| {
+                    let Updates { data, times, diffs } = updates;
+                    Updates { data: encode.encode(&data), times, diffs }
+                });
+                let (stream, errors) = top_k(stream, &format!("{id}: top k"), *offset, *limit);
+                let (decode, schema) = (ranked.clone(), node.schema.clone());
+                self.faults(errors, "ORDER BY", move |error| {
+                    let Fault::Negative { row, .. } = &error.fault else { return String::new() };
+                    let keyed = Keyed::new(one(&error.key), one(row));
+                    describe(&decode.decode(&keyed), &schema, 0)
+                });
+                Flow::new(Source::Ranked(stream, ranked))
+            }
+            Op::Join { left, right, left_keys, right_keys } => {
+                let (lefts, left) = self.arranged(*left, left_keys);
+                let (rights, right) = self.arranged(*right, right_keys);
+                let stream = join(lefts, rights, &format!("{id}: join"));
+                Flow::new(Source::Joined(stream, JoinedColumns::new(left, right)))
+            }
+            Op::Semi { left, right, left_keys, right_keys, anti } => {
+                let (rights, _) = self.arranged(*right, right_keys);
+                let (lefts, left) = self.arranged(*left, left_keys);
+                let stream = match anti {
+                    false => semi(lefts, rights, &format!("{id}: semijoin")),
+                    true => anti_join(lefts, rights, &format!("{id}: antijoin")),
+                };
+                Flow::new(Source::Arranged(stream, left))
+            }
+        }
+    }
+
+    /// A node's output arranged by some columns: one that is here, or one that another dataflow shares, or a new one.
+    fn arranged(&mut self, id: NodeId, key: &[usize]) -> (Arranged<'scope>, Arranging) {
+        let fingerprint = self.plan.nodes[id].fingerprint;
+        let arranging = Arranging::new(self.schema(id), key);
+        if let Some(arranged) = self.arranged.get(&(fingerprint, key.to_vec())) {
+            return (arranged.clone(), arranging);
+        }
+        let as_of = self.cx.as_of();
+        let imported = self
+            .cx
+            .arrangement(fingerprint, key)
+            .and_then(|mut shared| shared.import_as_of(self.scope, &format!("{id}: import"), as_of).ok());
+        let arranged = match imported {
+            Some(arranged) => arranged,
+            None => {
+                let encode = arranging.clone();
+                let stream = self.flow(id).close(&format!("{id}: rows"), &mut self.errors, move |updates| {
+                    let Updates { data, times, diffs } = updates;
+                    Updates { data: encode.encode(&data), times, diffs }
+                });
+                let arranged = arrange(stream, &format!("{id}: arrange"));
+                self.cx.offer(fingerprint, key, Arrangement::new(&arranged));
+                arranged
+            }
+        };
+        self.arranged.insert((fingerprint, key.to_vec()), arranged.clone());
+        (arranged, arranging)
+    }
+
+    /// Rows that are there since ever, from one worker.
+    fn constant(&self, rows: Columns) -> UpdateStream<'scope, Columns> {
+        let mine = self.scope.index() == 0 && rows.rows > 0;
+        let mut updates = mine.then(|| Updates::uniform(rows, SINCE_EVER, 1));
+        source::<_, CapacityContainerBuilder<Updates<Columns>>, _, _>(self.scope, "constant", |capability, _info| {
+            let mut capability = Some(capability);
+            move |output| {
+                if let Some(capability) = capability.take()
+                    && let Some(mut updates) = updates.take()
+                {
+                    output.session(&capability).give_container(&mut updates);
+                }
+            }
+        })
+    }
+
+    /// Adds the errors of a stateful operator, each with its row.
+    fn faults(
+        &mut self,
+        stream: UpdateStream<'scope, Vec<KeyError>>,
+        operator: &'static str,
+        describe: impl Fn(&KeyError) -> String + 'static,
+    ) {
+        let errors = map(stream, "errors", move |errors: Vec<KeyError>| {
+            let error = |error: &KeyError| {
+                let row = describe(error);
+                let (expression, message) = match &error.fault {
+                    Fault::Evaluation(text) => accumulators::failure(text),
+                    Fault::Negative { count, .. } => {
+                        (operator.to_string(), format!("a row was retracted that was not there ({count} copies)"))
+                    }
+                };
+                RowError { row, expression, message }
+            };
+            errors.iter().map(error).collect::<Vec<_>>()
+        });
+        self.errors.push(errors);
+    }
+}
+
+/// The stream with other data for the same records.
+fn map<'scope, C: Payload, D: Payload>(
+    stream: UpdateStream<'scope, C>,
+    name: &str,
+    map: impl Fn(C) -> D + 'static,
+) -> UpdateStream<'scope, D> {
+    stream.unary::<CapacityContainerBuilder<Updates<D>>, _, _, _>(Pipeline, name, move |_capability, _info| {
+        move |input, output| {
+            input.for_each(|capability, updates| {
+                let Updates { data, times, diffs } = std::mem::take(updates);
+                let mut mapped = Updates { data: map(data), times, diffs };
+                output.session(&capability).give_container(&mut mapped);
+            });
+        }
+    })
+}
+
+/// The row with these bytes.
+fn one(bytes: &[u8]) -> Rows {
+    let mut rows = Rows::default();
+    rows.push(bytes);
+    rows
+}
+
+/// A key for people; its columns are the first of the schema.
+fn row(codec: &codec::Codec, schema: &SchemaRef, key: &[u8]) -> String {
+    describe(&Columns { arrays: codec.decode(&one(key)), rows: 1 }, schema, 0)
+}
