@@ -343,6 +343,11 @@ impl<A: Accumulators, F: Fn() -> A + 'static> Reduction for Accumulate<A, F> {
     fn release(&mut self, frontier: Option<Time>) {
         self.buckets.release(frontier);
     }
+
+    fn held(&self) -> (usize, usize) {
+        let bytes = |s: &Segment<A>| s.table.bytes() + s.counts.bytes() + s.touched.bytes() + s.accumulators.bytes();
+        self.buckets.iter().map(|s| (bytes(s), s.table.len())).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
+    }
 }
 
 /// Appends the records of `vals` at `indices`, ascending, unless there are none.

@@ -17,7 +17,7 @@ use crate::updates::{UpdateStream, Updates};
 ///
 /// ```
 /// use headwater_operators::{Keyed, Rows, Updates, distinct::distinct, keyed::NoValue};
-/// use timely::dataflow::operators::{Capture, Input, capture::Extract};
+/// use timely::dataflow::operators::{Capture, Input, capture::Event};
 ///
 /// let changes = timely::execute_directly(|worker| {
 ///     let (mut input, changes) = worker.dataflow::<u64, _, _>(|scope| {
@@ -31,8 +31,13 @@ use crate::updates::{UpdateStream, Updates};
 ///     input.send_batch(&mut Updates { data: keyed, times: vec![1, 1, 2], diffs: vec![1, 1, 1] });
 ///     changes
 /// });
-/// let given: Vec<_> = changes.extract().into_iter().flat_map(|(_, batches)| batches).collect();
-/// # let _ = given;
+/// let mut seen = Vec::new();
+/// for event in changes {
+///     if let Event::Messages(_, batch) = event {
+///         seen.extend((0..batch.len()).map(|i| (batch.data.keys.get(i).to_vec(), batch.times[i], batch.diffs[i])));
+///     }
+/// }
+/// assert_eq!(seen, [(b"ann".to_vec(), 1, 1), (b"bob".to_vec(), 1, 1)]);
 /// ```
 pub fn distinct<'scope>(
     stream: UpdateStream<'scope, Keyed<NoValue>>,
@@ -133,6 +138,11 @@ impl Reduction for Distinct {
 
     fn release(&mut self, frontier: Option<Time>) {
         self.buckets.release(frontier);
+    }
+
+    fn held(&self) -> (usize, usize) {
+        let bytes = |s: &Segment| s.table.bytes() + s.counts.bytes() + s.touched.bytes();
+        self.buckets.iter().map(|s| (bytes(s), s.table.len())).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
     }
 }
 

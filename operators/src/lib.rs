@@ -9,14 +9,18 @@
 //! [differential dataflow]: https://docs.rs/differential-dataflow
 
 pub mod accumulate;
+pub mod accumulators;
 mod arena;
 pub mod arrange;
 mod buckets;
 pub mod chunk;
 pub mod clock;
+pub mod combine;
+pub mod consolidate;
 mod counts;
 pub mod distinct;
 pub mod emit_final;
+pub mod encode;
 pub mod exact_sum;
 pub mod exchange;
 pub mod interop;
@@ -31,6 +35,7 @@ pub mod rows;
 pub mod run_end;
 pub mod schedule;
 pub mod stamp;
+pub mod state;
 pub mod table;
 pub mod temporal;
 #[cfg(test)]

@@ -14,6 +14,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use crate::exchange::by_hash;
 use crate::keyed::Keyed;
 use crate::pending::Pending;
+use crate::state::Gauge;
 use crate::time::{SINCE_EVER, Time};
 use crate::updates::{Payload, UpdateStream, Updates};
 
@@ -21,6 +22,8 @@ use crate::updates::{Payload, UpdateStream, Updates};
 pub(crate) const STEP: usize = 1 << 14;
 /// Records in an output batch, about.
 const OUTPUT: usize = 1 << 16;
+/// How many updates and activations pass between two looks at the size of the state.
+const GAUGE: usize = 1 << 14;
 /// How long an operator works before it lets the others of its worker run.
 const TURN: Duration = Duration::from_millis(5);
 
@@ -88,6 +91,9 @@ pub(crate) trait Reduction: 'static {
     /// Drops state behind the frontier; `None` when the input is closed.
     fn release(&mut self, frontier: Option<Time>);
 
+    /// The bytes and the records of state.
+    fn held(&self) -> (usize, usize);
+
     /// Whether there is something to emit at [`SINCE_EVER`] without any update.
     fn starts(&self) -> bool {
         false
@@ -108,6 +114,7 @@ pub(crate) fn reduce<'scope, R: Reduction>(
     let (error_output, error_results) = builder.new_output();
     let mut error_output = OutputBuilder::<Time, CapacityContainerBuilder<Errors>>::from(error_output);
     let activator = scope.activator_for(builder.operator_info().address);
+    let gauge = Gauge::new(name, scope.index());
 
     builder.build(move |capabilities| {
         let starts = reduction.starts();
@@ -118,6 +125,7 @@ pub(crate) fn reduce<'scope, R: Reduction>(
         let mut errors = Errors::default();
         let mut rows = Vec::new();
         let mut released = Some(SINCE_EVER);
+        let mut unmeasured = 0;
 
         move |frontiers| {
             input.for_each(|capability, batch| {
@@ -152,6 +160,7 @@ pub(crate) fn reduce<'scope, R: Reduction>(
                     if taken == 0 {
                         break;
                     }
+                    unmeasured += taken;
                     if turn.over(taken) {
                         suspended = true;
                         break 'times;
@@ -193,6 +202,12 @@ pub(crate) fn reduce<'scope, R: Reduction>(
             } else if released != frontier {
                 reduction.release(frontier);
                 released = frontier;
+            }
+            unmeasured += 1;
+            if unmeasured >= GAUGE || frontier.is_none() {
+                unmeasured = 0;
+                let (bytes, records) = reduction.held();
+                gauge.set(bytes, records);
             }
         }
     });

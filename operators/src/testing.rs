@@ -93,7 +93,9 @@ where
             }
             frontier = next;
             input.advance_to(frontier);
-            (0..rng.random_range(0..4)).for_each(|_| drop(worker.step()));
+            for _ in 0..rng.random_range(0..4) {
+                worker.step();
+            }
         }
         drop(input);
         while !probe.done() {

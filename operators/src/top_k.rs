@@ -26,7 +26,7 @@ use crate::updates::{UpdateStream, Updates};
 ///
 /// ```
 /// use headwater_operators::{Keyed, Rows, Updates, top_k::top_k};
-/// use timely::dataflow::operators::{Capture, Input, capture::Extract};
+/// use timely::dataflow::operators::{Capture, Input, capture::Event};
 ///
 /// let changes = timely::execute_directly(|worker| {
 ///     let (mut input, changes) = worker.dataflow::<u64, _, _>(|scope| {
@@ -44,8 +44,10 @@ use crate::updates::{UpdateStream, Updates};
 ///     changes
 /// });
 /// let mut seen = Vec::new();
-/// for batch in changes.extract().into_iter().flat_map(|(_, batches)| batches) {
-///     seen.extend((0..batch.len()).map(|i| (batch.data.vals.get(i).to_vec(), batch.times[i], batch.diffs[i])));
+/// for event in changes {
+///     if let Event::Messages(_, batch) = event {
+///         seen.extend((0..batch.len()).map(|i| (batch.data.vals.get(i).to_vec(), batch.times[i], batch.diffs[i])));
+///     }
 /// }
 /// assert_eq!(seen, [(b"3".to_vec(), 1, 1), (b"2".to_vec(), 2, 1), (b"3".to_vec(), 2, -1)]);
 /// ```
@@ -307,6 +309,13 @@ impl Reduction for TopK {
 
     fn release(&mut self, frontier: Option<Time>) {
         self.buckets.release(frontier);
+    }
+
+    fn held(&self) -> (usize, usize) {
+        let cuts =
+            |s: &Segment| s.cuts.iter().map(|c| c.row.capacity()).sum::<usize>() + size_of::<Cut>() * s.cuts.capacity();
+        let bytes = |s: &Segment| s.table.bytes() + s.values.bytes() + 4 * s.touched.capacity() + cuts(s);
+        self.buckets.iter().map(|s| (bytes(s), s.values.len())).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
     }
 }
 
