@@ -156,16 +156,34 @@ fn classify(error: &DataFusionError) -> Error {
     }
 }
 
+/// A prefix that DataFusion puts before the column that is not grouped by.
+const WILDCARD: &str = "Column in SELECT must be in GROUP BY or an aggregate function: While expanding wildcard, ";
+
 /// DataFusion's words without its prefixes, backtraces and advice to its own users.
 fn clean(message: &str) -> String {
     let message = message.split("\n\nbacktrace:").next().unwrap_or(message);
     let message = message.split("\nThis issue was likely caused by a bug in DataFusion").next().unwrap_or(message);
+    // What went wrong in a function's own check says more than the candidates that DataFusion lists after it.
+    let message = match message.split_once("coercion failed with: ") {
+        Some((_, inner)) => inner.split(" No function matches").next().unwrap_or(inner),
+        None => message,
+    };
+    if let Some(name) = message.trim_start_matches("Error during planning: ").strip_prefix("Invalid function '") {
+        let (name, hint) = name.split_once("'.").unwrap_or((name, ""));
+        let hint = hint.trim().trim_end_matches('.').replace("Did you mean", "; did you mean");
+        return format!("there is no function '{name}'{}", hint);
+    }
     let mut message = message.trim().trim_end_matches('.');
     loop {
         let before = message;
-        for prefix in
-            ["Error during planning: ", "Schema error: ", "SQL error: ", "sql parser error: ", "Execution error: "]
-        {
+        for prefix in [
+            "Error during planning: ",
+            "Schema error: ",
+            "SQL error: ",
+            "sql parser error: ",
+            "Execution error: ",
+            WILDCARD,
+        ] {
             message = message.strip_prefix(prefix).unwrap_or(message);
         }
         if before == message {

@@ -75,6 +75,8 @@ impl RelationSource {
                 watermarks: watermark.into_iter().collect(),
                 final_at: None,
                 is_static: meta.is_static,
+                // Until the plan is known to drop them.
+                late_rows: watermark.is_some(),
                 key: None,
             },
             bounded: meta.bounded || meta.is_static,

@@ -54,6 +54,9 @@ impl Tree<'_> {
                 let columns = names(node, &(0..node.schema.fields().len()).collect::<Vec<_>>());
                 match relation {
                     Relation::Table { name, drop_late: true } => format!("Get {name} [{columns}] late rows dropped"),
+                    Relation::Table { name, drop_late: false } if node.properties.late_rows => {
+                        format!("Get {name} [{columns}] late rows read")
+                    }
                     Relation::Table { name, drop_late: false } => format!("Get {name} [{columns}]"),
                     Relation::Late { name } => format!("Get {name}.late [{columns}]"),
                     Relation::View { name } => format!("Get view {name} [{columns}]"),
@@ -163,8 +166,7 @@ fn facts(node: &Node) -> String {
 }
 
 fn names(node: &Node, columns: &[usize]) -> String {
-    let names: Vec<_> =
-        columns.iter().map(|column| format!("{}@{column}", node.schema.field(*column).name())).collect();
+    let names: Vec<_> = columns.iter().map(|column| node.schema.field(*column).name().as_str()).collect();
     names.join(", ")
 }
 

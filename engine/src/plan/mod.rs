@@ -4,6 +4,8 @@ mod analysis;
 pub mod catalog;
 pub mod explain;
 mod exprs;
+#[cfg(test)]
+pub(crate) mod golden;
 pub mod lower;
 
 use std::sync::Arc;
@@ -93,6 +95,8 @@ pub struct Properties {
     pub final_at: Option<Watermark>,
     /// Whether all rows are at the smallest time and the input is closed.
     pub is_static: bool,
+    /// Whether late rows of a table with a watermark are among the rows.
+    pub late_rows: bool,
     /// Columns that identify a row, if any are known (the keys of a reduction).
     pub key: Option<Vec<usize>>,
 }

@@ -4,6 +4,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, Result};
 use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, Operator, Volatility};
 
 use super::window::HopNode;
@@ -12,6 +13,7 @@ use super::window::HopNode;
 pub(super) fn supported(plan: &LogicalPlan) -> Result<()> {
     plan.apply_with_subqueries(|node| {
         operator(node)?;
+        negated_in(node)?;
         node.apply_expressions(|expr| expr.apply(|inner| function(inner).map(|()| TreeNodeRecursion::Continue)))
     })?;
     Ok(())
@@ -68,6 +70,29 @@ fn operator(plan: &LogicalPlan) -> Result<()> {
     }
 }
 
+/// DataFusion's mark join, which a subquery beside `OR` becomes, says false where SQL says NULL. That matters below a
+/// negation only: there the query is refused where NULL can come up.
+fn negated_in(plan: &LogicalPlan) -> Result<()> {
+    let LogicalPlan::Filter(filter) = plan else { return Ok(()) };
+    for conjunct in split_conjunction(&filter.predicate) {
+        if matches!(conjunct, Expr::InSubquery(_)) {
+            continue;
+        }
+        let has_not = conjunct.exists(|inner| Ok(matches!(inner, Expr::Not(_))))?;
+        conjunct.apply(|inner| {
+            if let Expr::InSubquery(test) = inner
+                && (test.negated || has_not)
+                && (test.expr.nullable(filter.input.schema())?
+                    || test.subquery.subquery.schema().fields().iter().any(|field| field.is_nullable()))
+            {
+                return refuse("NOT IN (subquery) beside OR where NULLs may be compared; use NOT EXISTS");
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+    }
+    Ok(())
+}
+
 fn function(expr: &Expr) -> Result<()> {
     match expr {
         Expr::ScalarFunction(call) => match call.func.signature().volatility {
@@ -83,6 +108,15 @@ fn function(expr: &Expr) -> Result<()> {
                 call.name()
             )),
         },
+        // One that depends on the row is checked by DataFusion.
+        Expr::ScalarSubquery(inner)
+            if inner.outer_ref_columns.is_empty() && inner.subquery.max_rows().is_none_or(|rows| rows > 1) =>
+        {
+            Err(DataFusionError::Plan(
+                "a subquery in the place of a value must give one row: use an aggregate without GROUP BY, or LIMIT 1"
+                    .into(),
+            ))
+        }
         Expr::Placeholder(placeholder) => {
             Err(DataFusionError::Plan(format!("there is no value for the placeholder {}", placeholder.id)))
         }

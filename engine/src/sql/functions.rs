@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use arrow::datatypes::{DataType, FieldRef};
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DataFusionError, Result, TableReference};
 use datafusion::execution::SessionState;
@@ -85,6 +85,12 @@ where
             _ => "",
         };
         Err(DataFusionError::NotImplemented(format!("the table function {name}(){hint}")))
+    }
+
+    fn create_cte_work_table(&self, name: &str, _schema: SchemaRef) -> Result<Arc<dyn TableSource>> {
+        Err(DataFusionError::NotImplemented(format!(
+            "recursive queries (WITH RECURSIVE {name}); WITH without recursion is supported"
+        )))
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {

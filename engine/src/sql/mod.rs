@@ -5,12 +5,16 @@ mod ddl;
 mod dml;
 mod duration;
 mod functions;
+mod normalize;
 mod optimize;
 mod parse;
 mod planner;
 mod pushdown;
 mod statement;
 mod window;
+
+#[cfg(test)]
+mod tests;
 
 pub use ddl::{output_mode, trigger};
 pub use duration::parse_duration;

@@ -13,7 +13,8 @@ use std::sync::{Arc, OnceLock};
 
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::common::tree_node::Transformed;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
@@ -26,17 +27,45 @@ use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
 use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::optimize_unions::OptimizeUnions;
+use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::propagate_empty_relation::PropagateEmptyRelation;
 use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
 use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
-use datafusion::optimizer::{Analyzer, Optimizer, OptimizerContext};
+use datafusion::optimizer::{Analyzer, Optimizer, OptimizerConfig, OptimizerContext, OptimizerRule};
 
 use super::check;
 use super::pushdown::PushDownSafeFilter;
 use super::window::place_windows;
+
+/// `count(DISTINCT x)` as a count over distinct rows, where no other aggregate stands beside it: DataFusion would split
+/// a `sum` beside it into sums of sums, and a float sum of sums is not the exactly rounded sum.
+#[derive(Debug)]
+struct OnlyDistinctToGroupBy {
+    inner: SingleDistinctToGroupBy,
+}
+
+impl OptimizerRule for OnlyDistinctToGroupBy {
+    fn name(&self) -> &str {
+        "only_distinct_to_group_by"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.inner.apply_order()
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        let distinct = |expr: &Expr| matches!(expr, Expr::AggregateFunction(call) if call.params.distinct);
+        match &plan {
+            LogicalPlan::Aggregate(aggregate) if aggregate.aggr_expr.iter().all(distinct) => {
+                self.inner.rewrite(plan, config)
+            }
+            _ => Ok(Transformed::no(plan)),
+        }
+    }
+}
 
 /// The plan with types made equal and windows placed: ready for [`optimize`].
 fn analyze(plan: LogicalPlan, options: &ConfigOptions) -> Result<LogicalPlan> {
@@ -67,7 +96,7 @@ pub(super) fn optimize(plan: LogicalPlan, options: &Arc<ConfigOptions>) -> Resul
             Arc::new(PropagateEmptyRelation::new()),
             Arc::new(EliminateOuterJoin::new()),
             Arc::new(PushDownSafeFilter::new()),
-            Arc::new(SingleDistinctToGroupBy::new()),
+            Arc::new(OnlyDistinctToGroupBy { inner: SingleDistinctToGroupBy::new() }),
             Arc::new(OptimizeProjections::new()),
         ])
     });

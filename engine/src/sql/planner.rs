@@ -7,10 +7,10 @@ use datafusion::common::{DFSchema, DataFusionError, TableReference};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource};
 use datafusion::sql::planner::PlannerContext;
-use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::ast::{self, Spanned};
 
-use super::check;
 use super::functions::{self, Context};
+use super::normalize::normalize;
 use super::optimize::optimize;
 use super::parse::{parse_query, parse_scalar};
 use super::statement::{ExplainKind, Query, Scalar};
@@ -122,13 +122,19 @@ impl Planner {
         })
     }
 
-    /// The logical plan of a query, as written; errors point into its text.
+    /// The logical plan of a query, as written. Whatever is wrong with the query itself is found here; errors point
+    /// into its text.
     pub fn logical(&self, query: &Query) -> Result<LogicalPlan> {
         let context = self.context();
-        let statement = ast::Statement::Query(query.ast.clone());
+        let mut ast = query.ast.clone();
+        normalize(&mut ast, &query.source)?;
+        let statement = ast::Statement::Query(ast);
         let plan = context.sql_to_rel().sql_statement_to_plan(statement);
         let plan = plan.map_err(|error| Error::from_datafusion(&error, &query.source))?;
-        check::supported(&plan).map_err(|error| Error::from_datafusion(&error, &query.source))?;
+        // What only shows later is found now, while the text is at hand.
+        let start = query.ast.span().start;
+        let checked = self.optimized(&plan).and_then(|plan| lower::lower(&plan, Purpose::View));
+        checked.map_err(|error| error.at(&query.source, start.line as usize, start.column as usize))?;
         Ok(plan)
     }
 
@@ -160,7 +166,9 @@ impl Planner {
     /// A parsed expression over the columns of `schema`.
     pub fn expr(&self, scalar: &Scalar, schema: &DFSchema) -> Result<Expr> {
         let context = self.context();
-        let expr = context.sql_to_rel().sql_to_expr(scalar.ast.clone(), schema, &mut PlannerContext::new());
+        let mut ast = scalar.ast.clone();
+        normalize(&mut ast, &scalar.source)?;
+        let expr = context.sql_to_rel().sql_to_expr(ast, schema, &mut PlannerContext::new());
         expr.map_err(|error| Error::from_datafusion(&error, &scalar.source))
     }
 

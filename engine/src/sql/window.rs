@@ -42,10 +42,15 @@ pub fn window_expr(time: Expr, size: &str, slide: Option<&str>) -> Expr {
     Expr::ScalarFunction(ScalarFunction::new_udf(window_udf(), args))
 }
 
+/// The fields of a window over times of a zone.
+fn window_fields(zone: Option<Arc<str>>) -> Fields {
+    let time = DataType::Timestamp(TimeUnit::Microsecond, zone);
+    Fields::from(vec![Field::new("start", time.clone(), true), Field::new("end", time, true)])
+}
+
 /// The type of a window over times of a zone.
 fn window_type(zone: Option<Arc<str>>) -> DataType {
-    let time = DataType::Timestamp(TimeUnit::Microsecond, zone);
-    DataType::Struct(Fields::from(vec![Field::new("start", time.clone(), true), Field::new("end", time, true)]))
+    DataType::Struct(window_fields(zone))
 }
 
 /// The start of the last window that begins at or before `time`.
@@ -131,12 +136,10 @@ impl ScalarUDFImpl for Window {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        let Some((time, lengths)) = types.split_first() else {
-            return Err(usage("it takes a time and one to three lengths"));
+        let (time, lengths) = match types.split_first() {
+            Some((time, lengths)) if matches!(lengths.len(), 1..=3) => (time, lengths),
+            _ => return Err(usage("it takes a time and one to three lengths")),
         };
-        if lengths.is_empty() || lengths.len() > 3 {
-            return Err(usage("it takes a time and one to three lengths"));
-        }
         let zone = match time {
             DataType::Timestamp(_, zone) => zone.clone(),
             DataType::Date32 | DataType::Date64 | DataType::Null => None,
@@ -193,7 +196,7 @@ fn tumble(times: &ArrayRef, shape: Shape, zone: Option<Arc<str>>) -> StructArray
     let ends: TimestampMicrosecondArray = times.iter().map(|time| start_of(time).map(|(_, end)| end)).collect();
     let nulls = starts.nulls().cloned();
     let (starts, ends) = (starts.with_timezone_opt(zone.clone()), ends.with_timezone_opt(zone.clone()));
-    let DataType::Struct(fields) = window_type(zone) else { unreachable!("a window is a struct") };
+    let fields = window_fields(zone);
     StructArray::new(fields, vec![Arc::new(starts), Arc::new(ends)], nulls)
 }
 

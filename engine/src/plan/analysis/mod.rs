@@ -19,6 +19,7 @@ pub(crate) fn properties(op: &Op, nodes: &[Node]) -> Properties {
         watermarks: watermarks::of(op, &inputs, nodes),
         final_at: finality::of(op, &inputs),
         is_static,
+        late_rows: inputs.iter().any(|input| input.late_rows),
         key: keys::of(op, &inputs, nodes),
     }
 }

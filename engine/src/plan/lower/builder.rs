@@ -82,7 +82,11 @@ impl Builder {
         }
         let mut fields = Vec::new();
         for (index, expr) in exprs.iter().enumerate() {
-            let name = names.fields().get(index).map_or_else(|| format!("__{index}"), |field| field.name().clone());
+            let name = match (names.fields().get(index), column_of(expr)) {
+                (Some(field), _) => field.name().clone(),
+                (None, Some(column)) => schema.field(column).name().clone(),
+                (None, None) => expr.to_string(),
+            };
             fields.push(Field::new(name, expr.data_type(&schema)?, expr.nullable(&schema)?));
         }
         Ok(self.add(Op::Mfp { input, predicates, exprs }, Arc::new(Schema::new(fields))))
@@ -230,13 +234,16 @@ impl Builder {
         let bounded = self.bounded.iter().all(|bounded| *bounded);
         let (mut nodes, root) = reachable(self.nodes, root);
         let releases = nodes.iter().any(|node| node.op.retain().is_some());
-        let sources = self.relations;
         for id in 0..nodes.len() {
-            if let Op::Get { relation: relation @ Relation::Table { .. }, .. } = &nodes[id].op {
-                let timed = sources.iter().any(|(r, source)| r == relation && !source.properties.watermarks.is_empty());
-                if let Op::Get { relation: Relation::Table { drop_late, .. }, .. } = &mut nodes[id].op {
-                    *drop_late = releases && timed;
-                }
+            let node = &mut nodes[id];
+            if let Op::Get { relation: Relation::Table { drop_late, .. }, .. } = &mut node.op {
+                *drop_late = releases && node.properties.late_rows;
+                node.properties.late_rows &= !releases;
+            } else {
+                let inputs = node.op.inputs();
+                let late = inputs.iter().any(|input| nodes[*input].properties.late_rows);
+                let node = &mut nodes[id];
+                node.properties.late_rows = if inputs.is_empty() { node.properties.late_rows } else { late };
             }
             if !releases {
                 // Late rows come through, so nothing bounds how far behind a row's time may be.
@@ -311,6 +318,7 @@ fn projected(all: &Properties, projection: &[usize]) -> Properties {
         watermarks: all.watermarks.iter().copied().filter_map(moved).collect(),
         final_at: all.final_at.and_then(moved),
         is_static: all.is_static,
+        late_rows: all.late_rows,
         key: all.key.as_ref().and_then(|key| key.iter().map(|column| place(*column)).collect()),
     }
 }

@@ -26,6 +26,16 @@ struct Side {
     names: SchemaRef,
     /// Whether some key can be NULL where that means no match.
     nullable: bool,
+    /// Whether the rows are needed both with and without those whose key is NULL.
+    both: bool,
+}
+
+/// The pairs of an inner join before the other predicates, seen from the side whose rows are kept.
+struct Matched {
+    node: NodeId,
+    predicates: Vec<PExpr>,
+    /// Where the columns of that side start.
+    kept_at: usize,
 }
 
 /// A join with the left side as the one whose rows are kept.
@@ -41,8 +51,9 @@ impl Lowering {
     pub(super) fn join(&mut self, join: &Join) -> Result<Flow> {
         let nulls_match = join.null_equality == NullEquality::NullEqualsNull;
         let (left_keys, right_keys): (Vec<_>, Vec<_>) = join.on.iter().cloned().unzip();
-        let left = self.side(&join.left, &left_keys, nulls_match)?;
-        let right = self.side(&join.right, &right_keys, nulls_match)?;
+        let both = !matches!(join.join_type, JoinType::Inner | JoinType::LeftSemi | JoinType::RightSemi);
+        let left = self.side(&join.left, &left_keys, nulls_match, both)?;
+        let right = self.side(&join.right, &right_keys, nulls_match, both)?;
         let both = join.left.schema().join(join.right.schema())?;
         let conjuncts = join.filter.iter().flat_map(split_conjunction);
         let residual = conjuncts.map(|expr| exprs::compile(expr, &both)).collect::<Result<Vec<_>>>()?;
@@ -63,21 +74,23 @@ impl Lowering {
         let spec = Spec { left: &left, right: &right, residual: &residual, label };
         let mirror = Spec { left: &right, right: &left, residual: &mirrored, label };
         match join.join_type {
-            JoinType::Inner => self.inner(&spec, true, true),
+            JoinType::Inner => self.inner(&spec, true, true).map(|(flow, _)| flow),
             JoinType::Left | JoinType::Right | JoinType::Full => {
                 let schema = output_schema(&datafusion::logical_expr::LogicalPlan::Join(join.clone()));
                 let (keeps_left, keeps_right) = (join.join_type != JoinType::Right, join.join_type != JoinType::Left);
-                let matched = self.inner(&spec, !keeps_left, !keeps_right)?;
+                let (matched, node) = self.inner(&spec, !keeps_left, !keeps_right)?;
                 let mut parts = vec![matched];
                 if keeps_left {
-                    let mut unmatched = self.semi(&spec, true)?;
+                    let seen = Matched { node, predicates: residual.clone(), kept_at: 0 };
+                    let mut unmatched = self.semi(&spec, true, Some(seen))?;
                     for field in &schema.fields()[lw..] {
                         unmatched.exprs.push(exprs::null(field)?);
                     }
                     parts.push(unmatched);
                 }
                 if keeps_right {
-                    let mut unmatched = self.semi(&mirror, true)?;
+                    let seen = Matched { node, predicates: residual.clone(), kept_at: ln };
+                    let mut unmatched = self.semi(&mirror, true, Some(seen))?;
                     let mut padded =
                         schema.fields()[..lw].iter().map(|f| exprs::null(f)).collect::<Result<Vec<_>>>()?;
                     padded.append(&mut unmatched.exprs);
@@ -87,14 +100,14 @@ impl Lowering {
                 debug_assert!(parts.iter().all(|part| part.exprs.len() == lw + rw));
                 self.union(parts, &schema)
             }
-            JoinType::LeftSemi => self.semi(&spec, false),
-            JoinType::RightSemi => self.semi(&mirror, false),
+            JoinType::LeftSemi => self.semi(&spec, false, None),
+            JoinType::RightSemi => self.semi(&mirror, false, None),
             JoinType::LeftAnti if join.null_aware => {
                 let (kept, _) = self.not_in(&spec)?;
                 self.union(kept, &left.names)
             }
-            JoinType::LeftAnti => self.semi(&spec, true),
-            JoinType::RightAnti => self.semi(&mirror, true),
+            JoinType::LeftAnti => self.semi(&spec, true, None),
+            JoinType::RightAnti => self.semi(&mirror, true, None),
             JoinType::LeftMark => self.mark(&spec, join.null_aware),
             JoinType::RightMark => self.mark(&mirror, join.null_aware),
         }
@@ -105,6 +118,7 @@ impl Lowering {
         plan: &datafusion::logical_expr::LogicalPlan,
         keys: &[datafusion::logical_expr::Expr],
         nulls_match: bool,
+        both: bool,
     ) -> Result<Side> {
         let mut flow = self.plan(plan)?;
         flow.order.clear();
@@ -121,12 +135,17 @@ impl Lowering {
         for (i, expr) in flow.exprs.iter().enumerate().skip(width) {
             fields.push(Field::new(format!("__key_{i}"), expr.data_type(&node_schema)?, true));
         }
-        Ok(Side { flow, width, keys: columns, names: Arc::new(Schema::new(fields)), nullable })
+        Ok(Side { flow, width, keys: columns, names: Arc::new(Schema::new(fields)), nullable, both })
     }
 
     /// A side as a node; `no_nulls` leaves out the rows with a NULL key, which match nothing.
     fn side_node(&mut self, side: &Side, no_nulls: bool) -> Result<NodeId> {
         let mut flow = side.flow.clone();
+        if side.both {
+            // The expressions are evaluated once, and fail once.
+            let node = self.node(&flow, &side.names)?;
+            flow = self.all(node);
+        }
         if no_nulls && side.nullable {
             let schema = self.builder.schema(flow.node).clone();
             for key in &side.keys {
@@ -142,14 +161,15 @@ impl Lowering {
 
     /// The rows of a side whose key is NULL.
     fn null_key_node(&mut self, side: &Side) -> Result<NodeId> {
-        let mut flow = side.flow.clone();
+        let node = self.node(&side.flow, &side.names)?;
+        let mut flow = self.all(node);
         let tests: Vec<_> = side.keys.iter().map(|key| exprs::is_null(flow.exprs[*key].clone())).collect();
         flow.predicates.extend(tests);
         self.node(&flow, &side.names)
     }
 
-    /// The pairs that match, as the left columns and then the right ones.
-    fn inner(&mut self, spec: &Spec<'_>, filter_left: bool, filter_right: bool) -> Result<Flow> {
+    /// The pairs that match, as the left columns and then the right ones; and the node before the other predicates.
+    fn inner(&mut self, spec: &Spec<'_>, filter_left: bool, filter_right: bool) -> Result<(Flow, NodeId)> {
         let left = self.side_node(spec.left, filter_left)?;
         // One side without NULL keys is enough to keep them apart.
         let right = self.side_node(spec.right, filter_right || !filter_left)?;
@@ -160,11 +180,11 @@ impl Lowering {
         let exprs = flow.exprs;
         let left_columns = exprs[..spec.left.width].iter();
         flow.exprs = left_columns.chain(&exprs[from_right..from_right + spec.right.width]).cloned().collect();
-        Ok(flow)
+        Ok((flow, node))
     }
 
-    /// The left rows with a match, or (`anti`) without one.
-    fn semi(&mut self, spec: &Spec<'_>, anti: bool) -> Result<Flow> {
+    /// The left rows with a match, or (`anti`) without one; `matched` if the pairs are there already.
+    fn semi(&mut self, spec: &Spec<'_>, anti: bool, matched: Option<Matched>) -> Result<Flow> {
         let left = self.side_node(spec.left, !anti)?;
         let node = if spec.residual.is_empty() {
             let right = self.side_node(spec.right, true)?;
@@ -179,11 +199,17 @@ impl Lowering {
             columns.retain(|index| *index < width);
             columns.sort_unstable();
             columns.dedup();
-            let right = self.side_node(spec.right, true)?;
-            let joined = self.builder.join(left, right, spec.left.keys.clone(), spec.right.keys.clone());
-            let mut flow = self.all(joined);
-            flow.predicates = spec.residual.to_vec();
-            flow.exprs = columns.iter().map(|index| flow.exprs[*index].clone()).collect();
+            let matched = match matched {
+                Some(matched) => matched,
+                None => {
+                    let right = self.side_node(spec.right, true)?;
+                    let node = self.builder.join(left, right, spec.left.keys.clone(), spec.right.keys.clone());
+                    Matched { node, predicates: spec.residual.to_vec(), kept_at: 0 }
+                }
+            };
+            let mut flow = self.all(matched.node);
+            flow.predicates = matched.predicates;
+            flow.exprs = columns.iter().map(|index| flow.exprs[matched.kept_at + index].clone()).collect();
             let fields: Vec<_> = columns.iter().map(|index| spec.left.names.field(*index).clone()).collect();
             let matches = self.node(&flow, &Arc::new(Schema::new(fields)))?;
             let matches = self.builder.distinct(matches);
@@ -248,13 +274,13 @@ impl Lowering {
                 parts.push(flow);
             }
         };
-        marked(vec![self.semi(spec, false)?], Some(true));
+        marked(vec![self.semi(spec, false, None)?], Some(true));
         if null_aware {
             let (no, unknown) = self.not_in(spec)?;
             marked(no, Some(false));
             marked(unknown, None);
         } else {
-            marked(vec![self.semi(spec, true)?], Some(false));
+            marked(vec![self.semi(spec, true, None)?], Some(false));
         }
         let mut fields: Vec<_> = spec.left.names.fields()[..spec.left.width].to_vec();
         fields.push(Arc::new(Field::new("mark", DataType::Boolean, true)));

@@ -17,6 +17,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::logical_expr::logical_plan::{FetchType, SkipType};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
+use headwater_connectors::OutputMode;
 
 use super::exprs::{self, PExpr};
 use super::{NodeId, Order, Plan, Purpose};
@@ -202,14 +203,14 @@ impl Lowering {
                     presentation.push(Order { column: place(&mut flow.exprs, expr), options });
                 }
             }
-            Purpose::Output(_) => {
+            Purpose::Output(OutputMode::Append) => {
                 // The column that says when a row is final, even where the query does not ask for it.
                 if let Some(at) = self.builder.node(flow.node).properties.final_at {
                     let column = exprs::column(self.builder.schema(flow.node), at.column);
                     place(&mut flow.exprs, column);
                 }
             }
-            Purpose::View => {}
+            Purpose::Output(OutputMode::Update | OutputMode::Complete | OutputMode::Changelog) | Purpose::View => {}
         }
         let root = self.node(&flow, &schema)?;
         self.builder.finish(root, schema, presentation, purpose)

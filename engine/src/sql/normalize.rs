@@ -1,0 +1,70 @@
+//! What sqlparser reads and DataFusion's planner does not: rewritten where it has a meaning, refused where DataFusion
+//! would read over it.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    self, AccessExpr, Expr, SetExpr, SetOperator, SetQuantifier, Spanned, Value, VisitMut, VisitorMut,
+};
+
+use crate::error::{Error, Result};
+
+/// Makes a query or expression plain; `source` is the text that it was parsed from.
+pub(super) fn normalize<T: VisitMut>(tree: &mut T, source: &str) -> Result<()> {
+    match tree.visit(&mut Normalize { source }) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(error),
+    }
+}
+
+struct Normalize<'a> {
+    source: &'a str,
+}
+
+impl VisitorMut for Normalize<'_> {
+    type Break = Error;
+
+    fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<Error> {
+        match sets(&query.body) {
+            Some((operator, span)) => {
+                let error = Error::user(format!("not supported: {operator} ALL; {operator} without ALL is supported"));
+                ControlFlow::Break(error.at(self.source, span.start.line as usize, span.start.column as usize))
+            }
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        if let Expr::CompoundFieldAccess { root, access_chain } = expr {
+            // `f(x).start` is a field of what the function gives, as `f(x)['start']` is.
+            let mut names = matches!(root.as_ref(), Expr::Identifier(_));
+            for access in access_chain {
+                match access {
+                    AccessExpr::Dot(Expr::Identifier(_)) if names => {}
+                    AccessExpr::Dot(field) => {
+                        if let Expr::Identifier(ident) = field {
+                            let name = super::ddl::name(ident.clone());
+                            *field = Expr::Value(Value::SingleQuotedString(name).with_span(ident.span));
+                        }
+                    }
+                    AccessExpr::Subscript(_) => names = false,
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// The first `INTERSECT ALL` or `EXCEPT ALL`, which DataFusion plans as if it were no multiset operation.
+fn sets(body: &SetExpr) -> Option<(SetOperator, datafusion::sql::sqlparser::tokenizer::Span)> {
+    match body {
+        SetExpr::SetOperation { op, set_quantifier, left, right } => {
+            let all = matches!(set_quantifier, SetQuantifier::All | SetQuantifier::AllByName);
+            match op {
+                SetOperator::Intersect | SetOperator::Except | SetOperator::Minus if all => Some((*op, body.span())),
+                _ => sets(left).or_else(|| sets(right)),
+            }
+        }
+        _ => None,
+    }
+}
