@@ -268,3 +268,87 @@ pub fn emit_final<'scope>(
     });
     (rows_stream, error_stream)
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::Rng;
+
+    use super::*;
+    use crate::testing::{History, changes, run};
+
+    /// A row with its release time.
+    type Row = (Vec<u8>, Time);
+
+    fn pack(rows: &[Row]) -> Keyed<NoValue> {
+        let mut keys = Rows::default();
+        rows.iter().for_each(|(row, _)| keys.push(row));
+        Keyed { buckets: rows.iter().map(|row| row.1).collect(), ..Keyed::new(keys, NoValue(rows.len())) }
+    }
+
+    #[test]
+    fn gives_each_row_once_when_it_is_final() {
+        for seed in 0..12 {
+            let changes = changes(seed, 80, 40, true, |rng| {
+                // A row's release time is a part of it.
+                let release = rng.random_range(1..6) * 10;
+                (format!("{} until {release}", rng.random_range(0..6)).into_bytes(), release)
+            });
+            let (mut rows, mut errors) = (History::new(), History::new());
+            for ((row, release), time, diff) in &changes {
+                if time < release {
+                    *rows.entry(*release).or_default().entry(row.clone()).or_default() += diff;
+                }
+            }
+            for (time, rows) in &mut rows {
+                for (row, count) in rows.extract_if(.., |_, count| *count <= 0).filter(|(_, count)| *count < 0) {
+                    let error = KeyError { key: row, fault: Fault::Negative { row: Vec::new(), count } };
+                    errors.entry(*time).or_default().insert(error, 1);
+                }
+            }
+            rows.retain(|_, rows| !rows.is_empty());
+            for workers in [1, 2] {
+                let given = run(
+                    workers,
+                    seed,
+                    &changes,
+                    pack,
+                    |rows: &Rows, i| rows.get(i).to_vec(),
+                    |stream| emit_final(stream, &RunEnd::default()),
+                );
+                assert_eq!(given, (rows.clone(), errors.clone()), "seed {seed}, {workers} workers");
+            }
+        }
+    }
+
+    #[test]
+    fn a_stopped_run_finalises_nothing_more() {
+        let rows: Vec<_> = [5, 30].map(|release| ((b"row".to_vec(), release), 1, 1)).into();
+        let end = RunEnd::default();
+        end.stop();
+        let (given, _) =
+            run(1, 0, &rows, pack, |rows: &Rows, i| rows.get(i).to_vec(), move |stream| emit_final(stream, &end));
+        // The frontier reached 2.
+        assert!(given.is_empty());
+    }
+
+    #[test]
+    fn rows_that_left_leave_nothing_behind() {
+        let mut unfinished = Unfinished::default();
+        let batch = |diff| Updates {
+            data: pack(&[(b"a".to_vec(), 10), (b"b".to_vec(), 20)]),
+            times: vec![1; 2],
+            diffs: vec![diff; 2],
+        };
+        unfinished.apply(&batch(1));
+        assert_eq!((unfinished.len(), unfinished.earliest()), (2, Some(10)));
+        unfinished.apply(&batch(-1));
+        assert!(unfinished.is_empty() && unfinished.len() == 0);
+        unfinished.apply(&batch(2));
+        assert!(unfinished.release(10) && unfinished.release_all());
+        // In steps of one row.
+        let (first, _) = unfinished.take(1);
+        let (second, _) = unfinished.take(1);
+        assert_eq!((first.times, first.diffs, second.times), (vec![10], vec![2], vec![20]));
+        assert!(unfinished.is_empty());
+    }
+}

@@ -201,3 +201,134 @@ fn scheduled<'scope, D: Payload>(
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::{Arc, Mutex};
+
+    use rand::{Rng, SeedableRng, rngs::SmallRng};
+    use timely::dataflow::operators::{Input, InspectCore, Probe};
+
+    use super::*;
+
+    /// A row, valid from its first to before its second time.
+    type Row = (u64, Time, Time);
+    type Changes = BTreeMap<(Row, Time), i64>;
+
+    /// What the filter makes of `changes`, fed in order of time with the frontier at random moments.
+    fn run(seed: u64, changes: &[(Row, Time, i64)], end: &RunEnd) -> Changes {
+        let seen = Arc::new(Mutex::new(Changes::new()));
+        let (result, end, mut changes) = (seen.clone(), end.clone(), changes.to_vec());
+        changes.sort_by_key(|change| change.1);
+        timely::execute_directly(move |worker| {
+            let (mut input, probe) = worker.dataflow(|scope| {
+                let (input, stream) = scope.new_input();
+                let validity = |rows: &Vec<Row>| Validity::of(rows, |row| (row.1, row.2));
+                let output = temporal_filter(stream, &end, validity).inspect_container(move |event| {
+                    if let Ok((held, batch)) = event {
+                        for ((row, time), diff) in batch.data.iter().zip(&batch.times).zip(&batch.diffs) {
+                            assert!(time >= held);
+                            *seen.lock().unwrap().entry((*row, *time)).or_default() += diff;
+                        }
+                    }
+                });
+                (input, output.probe().0)
+            });
+            let mut rng = SmallRng::seed_from_u64(seed);
+            let mut rest = &changes[..];
+            while !rest.is_empty() {
+                let (now, then) = rest.split_at(rng.random_range(1..=rest.len().min(20)));
+                rest = then;
+                input.send_batch(&mut Updates {
+                    data: now.iter().map(|change| change.0).collect(),
+                    times: now.iter().map(|change| change.1).collect(),
+                    diffs: now.iter().map(|change| change.2).collect(),
+                });
+                if let Some(next) = rest.first() {
+                    input.advance_to(next.1);
+                }
+                (0..rng.random_range(0..3)).for_each(|_| _ = worker.step());
+                // All that is scheduled before the frontier comes out in the end.
+                if rng.random_bool(0.2) {
+                    let before = *input.time();
+                    while probe.less_than(&before) {
+                        worker.step();
+                    }
+                }
+            }
+            drop(input);
+            while !probe.done() {
+                worker.step();
+            }
+        });
+        let mut seen = std::mem::take(&mut *result.lock().unwrap());
+        seen.retain(|_, diff| *diff != 0);
+        seen
+    }
+
+    fn changes(seed: u64) -> Vec<(Row, Time, i64)> {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let mut changes = Vec::new();
+        for number in 0..100 {
+            let time = rng.random_range(0..1_000);
+            let from = rng.random_range(0..1_500);
+            let until = if rng.random_bool(0.2) { NEVER } else { rng.random_range(0..2_000) };
+            let row = (number % 40, from, until);
+            changes.push((row, time, 1));
+            if rng.random_bool(0.5) {
+                changes.push((row, rng.random_range(time..1_000), -1));
+            }
+        }
+        changes
+    }
+
+    #[test]
+    fn a_row_is_there_while_it_is_valid() {
+        for seed in 0..40 {
+            let changes = changes(seed);
+            let last = changes.iter().map(|change| change.1).max().unwrap();
+            // At each time the rows of the input through it that are valid then; nothing happens after the last input.
+            let mut expected = Changes::new();
+            let mut before: BTreeMap<Row, i64> = BTreeMap::new();
+            for time in 0..=last {
+                let mut now = BTreeMap::new();
+                for (row, at, diff) in &changes {
+                    if *at <= time && row.1 <= time && time < row.2 {
+                        *now.entry(*row).or_default() += diff;
+                    }
+                }
+                for (row, sign) in now.iter().map(|row| (row, 1)).chain(before.iter().map(|row| (row, -1))) {
+                    *expected.entry((*row.0, time)).or_default() += sign * row.1;
+                }
+                before = now;
+            }
+            expected.retain(|_, diff| *diff != 0);
+            assert_eq!(run(seed, &changes, &RunEnd::default()), expected, "seed {seed}");
+
+            // Another input of the run went on to 1,400.
+            let end = RunEnd::default();
+            end.finish(1_400);
+            let longer = run(seed, &changes, &end);
+            assert!(longer.keys().all(|(_, time)| *time <= 1_400));
+            let mut at_end: BTreeMap<Row, i64> = BTreeMap::new();
+            longer.iter().for_each(|((row, _), diff)| *at_end.entry(*row).or_default() += diff);
+            let mut expected: BTreeMap<Row, i64> = BTreeMap::new();
+            for (row, _, diff) in changes.iter().filter(|change| change.0.1 <= 1_400 && 1_400 < change.0.2) {
+                *expected.entry(*row).or_default() += diff;
+            }
+            at_end.retain(|_, count| *count != 0);
+            expected.retain(|_, count| *count != 0);
+            assert_eq!(at_end, expected, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_stopped_run_applies_nothing_more() {
+        let end = RunEnd::default();
+        end.stop();
+        let row = (1, 0, 20);
+        let given = run(0, &[(row, 10, 1), ((2, 0, NEVER), 15, 1), ((3, 15, NEVER), 12, 1)], &end);
+        assert_eq!(given.keys().map(|((row, ..), time)| (*row, *time)).collect::<Vec<_>>(), [(1, 10), (2, 15)]);
+    }
+}

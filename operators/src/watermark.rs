@@ -180,3 +180,50 @@ impl<D: Payload> Intake<D> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use timely::dataflow::operators::{Input, InspectCore, Probe};
+
+    use super::*;
+    use crate::stamp::NO_TIME;
+    use crate::time::{from_micros, to_micros};
+
+    #[test]
+    fn frontiers_follow_event_time_on_every_worker() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let result = seen.clone();
+        let guards = timely::execute(timely::Config::process(2), move |worker| {
+            let (index, seen) = (worker.index() as i64, seen.clone());
+            let (mut input, on_time, rejected) = worker.dataflow(|scope| {
+                let (input, rows) = scope.new_input();
+                let config = StampConfig { resolution: 1, ..StampConfig::new(10).by_round() };
+                let stamped = stamp_stream(rows, config, |rows: &Vec<i64>| rows.clone());
+                let on_time = stamped.on_time.inspect_container(move |event| {
+                    if let Ok((_, batch)) = event {
+                        seen.lock().unwrap().extend(batch.data.iter().copied().zip(batch.times.iter().copied()));
+                    }
+                });
+                (input, on_time.probe().0, stamped.rejected.probe().0)
+            });
+            // The first worker's rows are 1,000 ahead; the second holds the frontier back.
+            let at = 2_000 - 1_000 * index;
+            input.send_batch(&mut Updates::uniform(vec![at, at - 5, NO_TIME], 0, 1));
+            input.advance_to(1);
+            while on_time.less_than(&from_micros(1_001)) {
+                worker.step();
+            }
+            assert!(index == 0 || on_time.less_than(&from_micros(1_002)));
+            drop(input);
+            while !on_time.done() || !rejected.done() {
+                worker.step();
+            }
+        });
+        guards.unwrap().join().into_iter().for_each(|result| result.unwrap());
+        let mut seen: Vec<_> = result.lock().unwrap().iter().map(|(row, time)| (*row, to_micros(*time))).collect();
+        seen.sort();
+        assert_eq!(seen, [(995, 1_000), (1_000, 1_000), (1_995, 2_000), (2_000, 2_000)]);
+    }
+}

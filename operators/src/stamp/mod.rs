@@ -37,6 +37,11 @@ mod follow;
 mod split;
 mod stamper;
 
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::time::Duration;
 

@@ -24,6 +24,7 @@ enum Class {
 
 /// Rows of which some are not yet given out.
 struct Pending<D> {
+    len: usize,
     data: D,
     diffs: Vec<i64>,
     /// The stamps of the rows that have one: a prefix.
@@ -108,7 +109,7 @@ impl<D: Payload> Split<D> {
 
     /// How many rows are not given out.
     pub fn waiting(&self) -> usize {
-        self.pending.iter().map(|pending| pending.diffs.len() - pending.taken).sum()
+        self.pending.iter().map(|pending| pending.len - pending.taken).sum()
     }
 
     /// No row that is still to be given out has a smaller stamp.
@@ -194,7 +195,7 @@ impl<D: Payload> Split<D> {
         let rejected = self.rejected(rules, &data, &diffs, &exceptions);
         let late = exceptions.iter().filter(|(_, class)| *class == Class::Late).count() as u64;
         if len > 0 {
-            self.pending.push(Pending { data, diffs, times, taken: 0, exceptions });
+            self.pending.push(Pending { len, data, diffs, times, taken: 0, exceptions });
         }
         (late, rejected)
     }
@@ -319,7 +320,7 @@ impl<D: Payload> Split<D> {
 
     fn stamp_all(&mut self, times: &mut Vec<Time>, at: usize, stamp: Time) {
         for pending in &mut self.pending {
-            pending.times.resize(pending.diffs.len(), stamp);
+            pending.times.resize(pending.len, stamp);
         }
         times.resize(at, stamp);
         self.largest = self.largest.max(Some(stamp));
@@ -361,10 +362,15 @@ impl<D: Payload> Split<D> {
 
     /// Moves the stamped rows out.
     pub fn take(&mut self, on_time: &mut Vec<Updates<D>>, late: &mut Vec<Updates<D>>) {
+        let rest = self.open.is_none().then(|| self.bound());
         for pending in &mut self.pending {
+            // When nothing is open, rows without a stamp are rejected ones: any will do.
+            if let Some(stamp) = rest {
+                pending.times.resize(pending.len, stamp);
+            }
             pending.take(on_time, late);
         }
-        self.pending.retain(|pending| pending.taken < pending.diffs.len());
+        self.pending.retain(|pending| pending.taken < pending.len);
     }
 }
 
@@ -379,12 +385,9 @@ impl<D: Payload> Pending<D> {
         let end = self.exceptions.partition_point(|(row, _)| (*row as usize) < to);
         let exceptions = &self.exceptions[begin..end];
         if exceptions.is_empty() {
-            on_time.push(if to - from == self.diffs.len() {
-                Updates {
-                    data: std::mem::take(&mut self.data),
-                    times: std::mem::take(&mut self.times),
-                    diffs: self.diffs.clone(),
-                }
+            on_time.push(if to - from == self.len {
+                let (data, diffs) = (std::mem::take(&mut self.data), std::mem::take(&mut self.diffs));
+                Updates { data, times: std::mem::take(&mut self.times), diffs }
             } else {
                 Updates {
                     data: self.data.slice(from..to),

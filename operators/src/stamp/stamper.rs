@@ -101,6 +101,11 @@ impl<D: Payload> Stamper<D> {
         self.splits.len() as u32 - 1
     }
 
+    /// How many splits there have been.
+    pub fn splits(&self) -> usize {
+        self.splits.len()
+    }
+
     /// Takes rows of a split. Rows are stamped at once, or when their segment closes.
     ///
     /// # Panics
