@@ -7,6 +7,8 @@ mod exprs;
 #[cfg(test)]
 pub(crate) mod golden;
 pub mod lower;
+#[cfg(test)]
+mod naive;
 
 use std::sync::Arc;
 
