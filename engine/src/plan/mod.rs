@@ -106,7 +106,7 @@ pub struct Properties {
 /// A column that follows event time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watermark {
-    /// The column: a timestamp, or a window (a struct of `start` and `end`), whose `end` counts.
+    /// The column: a timestamp, a date (its midnight), or a window (a struct of `start` and `end`), whose `end` counts.
     pub column: usize,
     /// Declared disorder plus the width of a segment, microseconds: a value `v` is behind the watermark once the
     /// frontier reaches `v + delay`.

@@ -22,3 +22,4 @@ pub use parse::{parse, parse_query, parse_scalar};
 pub use planner::{Changes, Planner};
 pub use statement::*;
 pub use window::{HopNode, window_expr, window_udf};
+pub(crate) use window::{WINDOW, window_size};

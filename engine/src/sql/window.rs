@@ -91,6 +91,11 @@ impl Shape {
     }
 }
 
+/// The size that the arguments after the time say, microseconds.
+pub(crate) fn window_size(lengths: &[ScalarValue]) -> Option<i64> {
+    Shape::new(lengths).ok().map(|shape| shape.size)
+}
+
 fn usage(why: &str) -> DataFusionError {
     DataFusionError::Plan(format!("window(ts, '5 minutes' [, slide [, offset]]): {why}"))
 }

@@ -1,13 +1,15 @@
 //! When a row can no longer change: once its window is behind the watermark.
 
-use super::column_of;
-use crate::plan::{Op, Properties, Watermark};
+use super::watermarks::delay_of;
+use crate::plan::{Node, Op, Properties, Watermark};
 
-pub(super) fn of(op: &Op, inputs: &[&Properties]) -> Option<Watermark> {
+pub(super) fn of(op: &Op, inputs: &[&Properties], nodes: &[Node]) -> Option<Watermark> {
     match op {
         Op::Get { .. } | Op::Constant { .. } => None,
-        Op::Mfp { exprs, .. } => {
-            moved(inputs[0].final_at?, |column| exprs.iter().position(|expr| column_of(expr) == Some(column)))
+        Op::Mfp { input, exprs, .. } => {
+            let at = inputs[0].final_at?;
+            let follows = |(column, expr)| Some(Watermark { column, delay: delay_of(expr, &[at], *input, nodes)? });
+            exprs.iter().enumerate().filter_map(follows).min_by_key(|w| w.delay)
         }
         Op::Hop { .. } | Op::Unnest { .. } | Op::Negate { .. } => inputs[0].final_at,
         Op::Reduce { keys, retain, .. } => moved((*retain)?, |column| keys.iter().position(|key| *key == column)),

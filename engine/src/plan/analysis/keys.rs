@@ -1,20 +1,24 @@
 //! Columns that identify a row: of two rows that are there at one time, some differ.
 
 use std::any::Any;
+use std::sync::Arc;
 
 use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
-use crate::plan::{Node, Op, Properties};
+use super::watermarks::column_size;
+use crate::plan::{Node, NodeId, Op, Properties};
 
 pub(super) fn of(op: &Op, inputs: &[&Properties], nodes: &[Node]) -> Option<Vec<usize>> {
     let width = |node: usize| nodes[node].schema.fields().len();
     match op {
         Op::Get { .. } | Op::Unnest { .. } | Op::Union { .. } | Op::Negate { .. } => None,
         Op::Constant { rows } => (rows.num_rows() <= 1).then(Vec::new),
-        Op::Mfp { exprs, .. } => {
+        Op::Mfp { input, exprs, .. } => {
             let key = inputs[0].key.as_ref()?;
-            let place = |column: &usize| exprs.iter().position(|e| column_of(e) == Some(*column));
-            key.iter().map(place).collect()
+            let tells =
+                |expr, column| column_of(expr) == Some(column) || window_of(expr, *input, nodes) == Some(column);
+            key.iter().map(|column| exprs.iter().position(|expr| tells(expr, *column))).collect()
         }
         Op::Hop { input, .. } => inputs[0].key.clone().map(|mut key| {
             key.push(width(*input));
@@ -45,8 +49,16 @@ pub(super) fn of(op: &Op, inputs: &[&Properties], nodes: &[Node]) -> Option<Vec<
     }
 }
 
+/// The window column whose bound `expr` is: windows of one size are told apart by either bound.
+fn window_of(expr: &Arc<dyn PhysicalExpr>, input: NodeId, nodes: &[Node]) -> Option<usize> {
+    let any: &dyn Any = expr.as_ref();
+    let call = any.downcast_ref::<ScalarFunctionExpr>().filter(|call| call.fun().name() == "get_field")?;
+    let column = column_of(call.args().first()?)?;
+    column_size(input, column, nodes).map(|_| column)
+}
+
 /// The column that `expr` is.
-pub(crate) fn column_of(expr: &std::sync::Arc<dyn datafusion::physical_expr::PhysicalExpr>) -> Option<usize> {
+pub(crate) fn column_of(expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
     let expr: &dyn Any = expr.as_ref();
     expr.downcast_ref::<Column>().map(Column::index)
 }

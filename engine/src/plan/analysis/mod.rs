@@ -17,7 +17,7 @@ pub(crate) fn properties(op: &Op, nodes: &[Node]) -> Properties {
     Properties {
         retracts: retracts::of(op, &inputs, is_static),
         watermarks: watermarks::of(op, &inputs, nodes),
-        final_at: finality::of(op, &inputs),
+        final_at: finality::of(op, &inputs, nodes),
         is_static,
         late_rows: inputs.iter().any(|input| input.late_rows),
         key: keys::of(op, &inputs, nodes),

@@ -3,22 +3,22 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Column, Literal};
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
-use crate::plan::{Node, Op, Properties, Watermark};
-use crate::sql::parse_duration;
+use super::column_of;
+use crate::plan::{Node, NodeId, Op, Properties, Watermark};
+use crate::sql::{WINDOW, parse_duration, window_size};
 
 pub(super) fn of(op: &Op, inputs: &[&Properties], nodes: &[Node]) -> Vec<Watermark> {
     match op {
         Op::Get { .. } | Op::Constant { .. } => vec![],
         Op::Mfp { input, exprs, .. } => {
-            let schema = &nodes[*input].schema;
             let found = exprs.iter().enumerate().filter_map(|(column, expr)| {
-                let delay = delay_of(expr, &inputs[0].watermarks, schema)?;
+                let delay = delay_of(expr, &inputs[0].watermarks, *input, nodes)?;
                 Some(Watermark { column, delay })
             });
             found.collect()
@@ -91,22 +91,29 @@ pub(crate) fn earliest(watermarks: &[Watermark], columns: &[usize]) -> Option<Wa
     watermarks.iter().filter(|w| columns.contains(&w.column)).min_by_key(|w| w.delay).copied()
 }
 
-/// How far an expression's value may lie behind, if it follows one of `watermarks`.
-fn delay_of(expr: &Arc<dyn PhysicalExpr>, watermarks: &[Watermark], schema: &SchemaRef) -> Option<u64> {
+/// How far an expression over node `input` may lie behind, if it follows one of `watermarks`.
+pub(super) fn delay_of(
+    expr: &Arc<dyn PhysicalExpr>,
+    watermarks: &[Watermark],
+    input: NodeId,
+    nodes: &[Node],
+) -> Option<u64> {
+    let schema = &nodes[input].schema;
     let any: &dyn Any = expr.as_ref();
     if let Some(column) = any.downcast_ref::<Column>() {
         return find(watermarks, column.index()).map(|w| w.delay);
     }
     if let Some(cast) = any.downcast_ref::<CastExpr>() {
-        let inner = delay_of(cast.expr(), watermarks, schema)?;
+        let inner = delay_of(cast.expr(), watermarks, input, nodes)?;
         return match (cast.expr().data_type(schema).ok()?, expr.data_type(schema).ok()?) {
             // A coarser unit cuts off less than one of itself.
             (DataType::Timestamp(..), DataType::Timestamp(to, _)) => Some(inner.saturating_add(unit_us(to))),
+            (DataType::Timestamp(..), DataType::Date32) => Some(inner.saturating_add(DAY_US)),
             _ => None,
         };
     }
     if let Some(binary) = any.downcast_ref::<BinaryExpr>() {
-        let inner = delay_of(binary.left(), watermarks, schema)?;
+        let inner = delay_of(binary.left(), watermarks, input, nodes)?;
         let right: &dyn Any = binary.right().as_ref();
         let shift = fixed_micros(right.downcast_ref::<Literal>()?.value())?;
         return match binary.op() {
@@ -118,27 +125,27 @@ fn delay_of(expr: &Arc<dyn PhysicalExpr>, watermarks: &[Watermark], schema: &Sch
             _ => None,
         };
     }
-    function_delay(any.downcast_ref::<ScalarFunctionExpr>()?, watermarks, schema)
+    function_delay(any.downcast_ref::<ScalarFunctionExpr>()?, watermarks, input, nodes)
 }
 
-fn function_delay(call: &ScalarFunctionExpr, watermarks: &[Watermark], schema: &SchemaRef) -> Option<u64> {
+const DAY_US: u64 = 86_400_000_000;
+
+fn function_delay(call: &ScalarFunctionExpr, watermarks: &[Watermark], input: NodeId, nodes: &[Node]) -> Option<u64> {
     let args = call.args();
-    let literal = |i: usize| {
-        let any: &dyn Any = args.get(i)?.as_ref();
-        any.downcast_ref::<Literal>().map(|literal| literal.value().clone())
-    };
+    let literal = |i: usize| constant(args.get(i)?);
     match call.fun().name() {
         // The end of the window lies behind the time.
-        "window" => delay_of(args.first()?, watermarks, schema),
+        WINDOW => delay_of(args.first()?, watermarks, input, nodes),
         "get_field" => {
-            let inner = delay_of(args.first()?, watermarks, schema)?;
+            let inner = delay_of(args.first()?, watermarks, input, nodes)?;
             match literal(1)?.try_as_str()?? {
                 "end" => Some(inner),
+                "start" => Some(inner.saturating_add(u64::try_from(expr_size(args.first()?, input, nodes)?).ok()?)),
                 _ => None,
             }
         }
         "date_trunc" => {
-            let inner = delay_of(args.get(1)?, watermarks, schema)?;
+            let inner = delay_of(args.get(1)?, watermarks, input, nodes)?;
             let longest = match literal(0)?.try_as_str()??.to_lowercase().as_str() {
                 "month" => "31 days".to_string(),
                 "quarter" => "92 days".to_string(),
@@ -148,10 +155,50 @@ fn function_delay(call: &ScalarFunctionExpr, watermarks: &[Watermark], schema: &
             Some(inner.saturating_add(u64::try_from(parse_duration(&longest).ok()?).ok()?))
         }
         "date_bin" => {
-            let inner = delay_of(args.get(1)?, watermarks, schema)?;
+            let inner = delay_of(args.get(1)?, watermarks, input, nodes)?;
             Some(inner.saturating_add(u64::try_from(fixed_micros(&literal(0)?)?).ok()?))
         }
         _ => None,
+    }
+}
+
+fn constant(expr: &Arc<dyn PhysicalExpr>) -> Option<ScalarValue> {
+    let any: &dyn Any = expr.as_ref();
+    any.downcast_ref::<Literal>().map(|literal| literal.value().clone())
+}
+
+/// The size of the windows that an expression over node `input` gives.
+fn expr_size(expr: &Arc<dyn PhysicalExpr>, input: NodeId, nodes: &[Node]) -> Option<i64> {
+    if let Some(column) = column_of(expr) {
+        return column_size(input, column, nodes);
+    }
+    let any: &dyn Any = expr.as_ref();
+    let call = any.downcast_ref::<ScalarFunctionExpr>().filter(|call| call.fun().name() == WINDOW)?;
+    window_size(&call.args()[1..].iter().map(constant).collect::<Option<Vec<_>>>()?)
+}
+
+/// The size of the windows in a column of a node, by where they come from.
+pub(super) fn column_size(node: NodeId, column: usize, nodes: &[Node]) -> Option<i64> {
+    let width = |node: NodeId| nodes[node].schema.fields().len();
+    match &nodes[node].op {
+        Op::Get { .. } | Op::Constant { .. } => None,
+        Op::Mfp { input, exprs, .. } => expr_size(exprs.get(column)?, *input, nodes),
+        Op::Hop { input, size, .. } if column == width(*input) => Some(*size),
+        Op::Hop { input, .. }
+        | Op::Unnest { input, .. }
+        | Op::Distinct { input, .. }
+        | Op::TopK { input, .. }
+        | Op::Negate { input } => column_size(*input, column, nodes),
+        Op::Reduce { input, keys, .. } => column_size(*input, *keys.get(column)?, nodes),
+        Op::Semi { left, .. } => column_size(*left, column, nodes),
+        Op::Join { left, right, .. } => match column.checked_sub(width(*left)) {
+            Some(column) => column_size(*right, column, nodes),
+            None => column_size(*left, column, nodes),
+        },
+        Op::Union { inputs } => {
+            let sizes = inputs.iter().map(|input| column_size(*input, column, nodes)).collect::<Option<Vec<_>>>()?;
+            sizes.into_iter().max()
+        }
     }
 }
 

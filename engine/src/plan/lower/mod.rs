@@ -197,22 +197,21 @@ impl Lowering {
     fn finish(mut self, mut flow: Flow, schema: SchemaRef, purpose: Purpose) -> Result<Plan> {
         let order = std::mem::take(&mut flow.order);
         let mut presentation = Vec::new();
-        match purpose {
-            Purpose::Answer => {
-                for (expr, options) in order {
-                    presentation.push(Order { column: place(&mut flow.exprs, expr), options });
-                }
+        if matches!(purpose, Purpose::Answer | Purpose::Output(OutputMode::Complete)) {
+            for (expr, options) in order {
+                presentation.push(Order { column: place(&mut flow.exprs, expr), options });
             }
-            Purpose::Output(OutputMode::Append) => {
-                // The column that says when a row is final, even where the query does not ask for it.
-                if let Some(at) = self.builder.node(flow.node).properties.final_at {
-                    let column = exprs::column(self.builder.schema(flow.node), at.column);
-                    place(&mut flow.exprs, column);
-                }
-            }
-            Purpose::Output(OutputMode::Update | OutputMode::Complete | OutputMode::Changelog) | Purpose::View => {}
         }
-        let root = self.node(&flow, &schema)?;
+        let mut root = self.node(&flow, &schema)?;
+        let append = purpose == Purpose::Output(OutputMode::Append);
+        if append && self.builder.node(root).properties.final_at.is_none() {
+            // The column that says when a row is final, where the query does not ask for it.
+            if let Some(at) = self.builder.node(flow.node).properties.final_at {
+                let column = exprs::column(self.builder.schema(flow.node), at.column);
+                place(&mut flow.exprs, column);
+                root = self.node(&flow, &schema)?;
+            }
+        }
         self.builder.finish(root, schema, presentation, purpose)
     }
 }
