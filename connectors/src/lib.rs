@@ -1,12 +1,14 @@
 //! Sources, sinks and formats: bytes, offsets and commits. Knows nothing of queries.
 
 mod blackhole;
+mod changes;
 mod datagen;
 pub mod error;
 mod filesystem;
 mod format;
 pub mod options;
 mod print;
+pub mod progress;
 pub mod registry;
 pub mod sink;
 pub mod source;

@@ -25,6 +25,8 @@ use crate::registry::{Connector, TableSpec};
 use crate::sink::{OutputMode, Sink};
 use crate::source::Source;
 
+pub(crate) use crate::filesystem::source::{rejected, rejection};
+
 /// The connector `filesystem`.
 #[derive(Clone, Copy, Debug)]
 pub struct Filesystem;
