@@ -5,9 +5,12 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, Result};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, Operator, Volatility};
+use datafusion::logical_expr::{
+    AggregateUDF, Distinct, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF, Volatility,
+};
 
 use super::window::HopNode;
+use crate::plan::lower::AGGREGATES;
 
 /// Refuses operators and functions that have no incremental form here.
 pub(super) fn supported(plan: &LogicalPlan) -> Result<()> {
@@ -23,14 +26,44 @@ fn refuse<T>(what: &str) -> Result<T> {
     Err(DataFusionError::NotImplemented(what.into()))
 }
 
+/// Why window functions are refused.
+pub(super) fn over(name: &str) -> String {
+    format!(
+        "window functions (OVER), here {name}; supported are GROUP BY with aggregates and ORDER BY .. LIMIT as a top-N"
+    )
+}
+
+/// Why a scalar function is refused, if its value is no function of its arguments.
+pub(super) fn volatile(function: &ScalarUDF) -> Option<String> {
+    let name = function.name();
+    match function.signature().volatility {
+        Volatility::Immutable => None,
+        Volatility::Stable => Some(format!(
+            "{name}() in a maintained query: its value would depend on when a row is read, not on the data; compare \
+             with an event-time column or a constant instead"
+        )),
+        Volatility::Volatile => Some(format!(
+            "{name}() in a maintained query: it gives another value each time, so a row that it made could never be \
+             retracted"
+        )),
+    }
+}
+
+/// Why an aggregate is refused, if it has no incremental form here.
+pub(super) fn aggregate(function: &AggregateUDF) -> Option<String> {
+    let known = || AGGREGATES.iter().map(|(name, _)| *name);
+    let refused = !known().any(|name| name == function.name());
+    refused.then(|| {
+        let known: Vec<_> = known().collect();
+        format!("the aggregate {}(); there are {}", function.name(), known.join(", "))
+    })
+}
+
 fn operator(plan: &LogicalPlan) -> Result<()> {
     match plan {
         LogicalPlan::Window(window) => {
             let names: Vec<_> = window.window_expr.iter().map(|e| e.schema_name().to_string()).collect();
-            refuse(&format!(
-                "window functions (OVER), here {}; supported are GROUP BY with aggregates and ORDER BY .. LIMIT as a top-N",
-                names.join(", ")
-            ))
+            refuse(&over(&names.join(", ")))
         }
         LogicalPlan::RecursiveQuery(query) => {
             refuse(&format!("recursive queries (WITH RECURSIVE {}); WITH without recursion is supported", query.name))
@@ -95,19 +128,8 @@ fn negated_in(plan: &LogicalPlan) -> Result<()> {
 
 fn function(expr: &Expr) -> Result<()> {
     match expr {
-        Expr::ScalarFunction(call) => match call.func.signature().volatility {
-            Volatility::Immutable => Ok(()),
-            Volatility::Stable => refuse(&format!(
-                "{}() in a maintained query: its value would depend on when a row is read, not on the data; compare \
-                 with an event-time column or a constant instead",
-                call.name()
-            )),
-            Volatility::Volatile => refuse(&format!(
-                "{}() in a maintained query: it gives another value each time, so a row that it made could never be \
-                 retracted",
-                call.name()
-            )),
-        },
+        Expr::ScalarFunction(call) => volatile(&call.func).map_or(Ok(()), |message| refuse(&message)),
+        Expr::AggregateFunction(call) => aggregate(&call.func).map_or(Ok(()), |message| refuse(&message)),
         // One that depends on the row is checked by DataFusion.
         Expr::ScalarSubquery(inner)
             if inner.outer_ref_columns.is_empty() && inner.subquery.max_rows().is_none_or(|rows| rows > 1) =>

@@ -7,18 +7,30 @@ use datafusion::sql::sqlparser::ast::{
     self, AccessExpr, Expr, SetExpr, SetOperator, SetQuantifier, Spanned, Value, VisitMut, VisitorMut,
 };
 
+use datafusion::sql::sqlparser::tokenizer::{Location, Span};
+
 use crate::error::{Error, Result};
 
-/// Makes a query or expression plain; `source` is the text that it was parsed from.
-pub(super) fn normalize<T: VisitMut>(tree: &mut T, source: &str) -> Result<()> {
-    match tree.visit(&mut Normalize { source }) {
-        ControlFlow::Continue(()) => Ok(()),
+/// A function as called in the text.
+pub(super) struct Call {
+    pub name: String,
+    pub place: Location,
+    /// Whether it is followed by `OVER`.
+    pub over: bool,
+}
+
+/// Makes a query or expression plain; `source` is the text that it was parsed from. Gives the functions that it calls.
+pub(super) fn normalize<T: VisitMut>(tree: &mut T, source: &str) -> Result<Vec<Call>> {
+    let mut visitor = Normalize { source, calls: vec![] };
+    match tree.visit(&mut visitor) {
+        ControlFlow::Continue(()) => Ok(visitor.calls),
         ControlFlow::Break(error) => Err(error),
     }
 }
 
 struct Normalize<'a> {
     source: &'a str,
+    calls: Vec<Call>,
 }
 
 impl VisitorMut for Normalize<'_> {
@@ -35,6 +47,13 @@ impl VisitorMut for Normalize<'_> {
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        if let Expr::Function(function) = expr
+            && let [.., last] = &function.name.0[..]
+            && let Some(ident) = last.as_ident()
+        {
+            let name = super::ddl::name(ident.clone());
+            self.calls.push(Call { name, place: ident.span.start, over: function.over.is_some() });
+        }
         if let Expr::CompoundFieldAccess { root, access_chain } = expr {
             // `f(x).start` is a field of what the function gives, as `f(x)['start']` is.
             let mut names = matches!(root.as_ref(), Expr::Identifier(_));
@@ -56,7 +75,7 @@ impl VisitorMut for Normalize<'_> {
 }
 
 /// The first `INTERSECT ALL` or `EXCEPT ALL`, which DataFusion plans as if it were no multiset operation.
-fn sets(body: &SetExpr) -> Option<(SetOperator, datafusion::sql::sqlparser::tokenizer::Span)> {
+fn sets(body: &SetExpr) -> Option<(SetOperator, Span)> {
     match body {
         SetExpr::SetOperation { op, set_quantifier, left, right } => {
             let all = matches!(set_quantifier, SetQuantifier::All | SetQuantifier::AllByName);

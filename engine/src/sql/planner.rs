@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::{DFSchema, DataFusionError, TableReference};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource};
 use datafusion::sql::planner::PlannerContext;
 use datafusion::sql::sqlparser::ast::{self, Spanned};
 
+use super::check;
 use super::functions::{self, Context};
-use super::normalize::normalize;
+use super::normalize::{Call, normalize};
 use super::optimize::optimize;
 use super::parse::{parse_query, parse_scalar};
 use super::statement::{ExplainKind, Query, Scalar};
@@ -113,6 +115,27 @@ impl Planner {
         }
     }
 
+    /// Refuses functions that have no incremental form where they stand in the text.
+    fn check_calls(&self, calls: &[Call], source: &str) -> Result<()> {
+        for call in calls {
+            let scalar = self.state.scalar_functions().get(&call.name);
+            let refused = match scalar {
+                Some(function) => check::volatile(function),
+                None if call.over => Some(check::over(&call.name)),
+                None => {
+                    let known = lower::AGGREGATES.iter().any(|(name, _)| *name == call.name);
+                    let function = self.state.aggregate_functions().get(&call.name).filter(|_| !known);
+                    function.and_then(|function| check::aggregate(function))
+                }
+            };
+            if let Some(message) = refused {
+                let (line, column) = (call.place.line as usize, call.place.column as usize);
+                return Err(Error::user(format!("not supported: {message}")).at(source, line, column));
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn context(
         &self,
     ) -> Context<'_, impl Fn(&TableReference) -> datafusion::common::Result<Arc<dyn TableSource>>> {
@@ -127,7 +150,8 @@ impl Planner {
     pub fn logical(&self, query: &Query) -> Result<LogicalPlan> {
         let context = self.context();
         let mut ast = query.ast.clone();
-        normalize(&mut ast, &query.source)?;
+        let calls = normalize(&mut ast, &query.source)?;
+        self.check_calls(&calls, &query.source)?;
         let statement = ast::Statement::Query(ast);
         let plan = context.sql_to_rel().sql_statement_to_plan(statement);
         let plan = plan.map_err(|error| Error::from_datafusion(&error, &query.source))?;
@@ -167,9 +191,23 @@ impl Planner {
     pub fn expr(&self, scalar: &Scalar, schema: &DFSchema) -> Result<Expr> {
         let context = self.context();
         let mut ast = scalar.ast.clone();
-        normalize(&mut ast, &scalar.source)?;
+        let calls = normalize(&mut ast, &scalar.source)?;
+        self.check_calls(&calls, &scalar.source)?;
         let expr = context.sql_to_rel().sql_to_expr(ast, schema, &mut PlannerContext::new());
         expr.map_err(|error| Error::from_datafusion(&error, &scalar.source))
+    }
+
+    /// The columns of a query that becomes a view: their names must differ.
+    pub fn view_schema(&self, plan: &LogicalPlan) -> Result<SchemaRef> {
+        let mut fields: Vec<Field> = Vec::new();
+        for field in plan.schema().fields() {
+            if fields.iter().any(|other| other.name() == field.name()) {
+                let name = field.name();
+                return Err(Error::user(format!("the view would have two columns '{name}'; rename one with AS")));
+            }
+            fields.push(Field::new(field.name(), field.data_type().clone(), field.is_nullable()));
+        }
+        Ok(Arc::new(Schema::new(fields)))
     }
 
     /// The optimised plan.

@@ -245,6 +245,69 @@ fn expressions_and_scans_for_builders() {
 }
 
 #[test]
+fn columns_of_a_view_have_names_of_their_own() {
+    let planner = planner();
+    let plan = planner.logical_from_sql("SELECT l.a, p.a AS b FROM log l, past p").unwrap();
+    assert_eq!(planner.view_schema(&plan).unwrap().fields().len(), 2);
+    let plan = planner.logical_from_sql("SELECT l.a, p.a FROM log l, past p").unwrap();
+    assert!(planner.view_schema(&plan).is_err());
+}
+
+#[test]
+fn a_view_is_planned_over_its_inputs_or_its_output() {
+    use crate::plan::catalog::ViewMeta;
+    let mut planner = planner();
+    let definition = planner.logical_from_sql("SELECT ts, user_id FROM events WHERE region = 'x'").unwrap();
+    let plan = planner.physical(&definition, Purpose::View).unwrap();
+    let mut view = ViewMeta {
+        name: "v".into(),
+        schema: planner.view_schema(&definition).unwrap(),
+        properties: plan.nodes[plan.root].properties.clone(),
+        bounded: plan.bounded,
+        definition: Some(definition),
+    };
+    let query = "SELECT window(ts, '1 minute') AS w, count(*) FROM v GROUP BY 1";
+    planner.register_view(view.clone());
+    let expanded = planner.physical(&planner.logical_from_sql(query).unwrap(), Purpose::View).unwrap();
+    assert!(expanded.releases());
+    assert_eq!(expanded.relations(), [&crate::plan::Relation::Table { name: "events".into(), drop_late: true }]);
+    // The view's own output has the late rows in it, so nothing over it can be released.
+    view.definition = None;
+    planner.register_view(view);
+    let reading = planner.physical(&planner.logical_from_sql(query).unwrap(), Purpose::View).unwrap();
+    assert!(!reading.releases());
+    assert_eq!(reading.relations(), [&crate::plan::Relation::View { name: "v".into() }]);
+    assert!(planner.drop("v") && planner.logical_from_sql(query).is_err());
+}
+
+#[test]
+fn fingerprints_tell_collections_apart() {
+    let planner = planner();
+    let of = |query: &str| {
+        let plan = planner.physical(&planner.logical_from_sql(query).unwrap(), Purpose::View).unwrap();
+        plan.nodes[plan.root].fingerprint
+    };
+    assert_eq!(of("SELECT a + 1 AS x FROM log"), of("SELECT l.a + 1 AS y FROM log l"));
+    let different = [
+        "SELECT a FROM log",
+        "SELECT b FROM log",
+        "SELECT a FROM past",
+        "SELECT a + 1 FROM log",
+        "SELECT a + 2 FROM log",
+        "SELECT a FROM log WHERE s = '1'",
+        "SELECT a FROM log WHERE b = 1",
+        "SELECT a, count(*) FROM log GROUP BY a",
+        "SELECT a, count(b) FROM log GROUP BY a",
+        "SELECT a FROM log ORDER BY a LIMIT 1",
+        "SELECT a FROM log ORDER BY a DESC LIMIT 1",
+    ];
+    let mut prints: Vec<_> = different.iter().map(|query| of(query)).collect();
+    prints.sort_unstable();
+    prints.dedup();
+    assert_eq!(prints.len(), different.len());
+}
+
+#[test]
 fn arithmetic_fails_on_overflow() {
     let planner = planner();
     let plan = planner.logical_from_sql("SELECT column1 + column2 FROM (VALUES (9223372036854775807, 1))").unwrap();

@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 use arrow::array::{Array, ArrayRef, AsArray, StructArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema, DFSchemaRef, DataFusionError, Result, ScalarValue};
+use datafusion::common::{Column, DFSchema, DFSchemaRef, DataFusionError, FunctionalDependencies, Result, ScalarValue};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
     Aggregate, ColumnarValue, Expr, ExprSchemable, Extension, Filter, LogicalPlan, LogicalPlanBuilder, Projection,
@@ -225,7 +225,9 @@ impl HopNode {
             vec![Field::new(&column, window_type(zone), false)].into(),
             Default::default(),
         )?;
-        let schema = Arc::new(input.schema().join(&own)?);
+        // A row comes once for each of its windows, so what was unique below is not above.
+        let schema = input.schema().join(&own)?.with_functional_dependencies(FunctionalDependencies::empty())?;
+        let schema = Arc::new(schema);
         Ok(HopNode { input, time, shape, column, schema })
     }
 }

@@ -29,15 +29,16 @@ pub(super) fn of(op: &Op, inputs: &[&Properties], nodes: &[Node]) -> Option<Vec<
             let within =
                 |key: Option<&Vec<usize>>, joined: &[usize]| key.is_some_and(|k| k.iter().all(|c| joined.contains(c)));
             let shifted = |key: &Vec<usize>| key.iter().map(|column| column + width(*left)).collect::<Vec<_>>();
-            if within(right_key, right_keys) {
-                if let Some(key) = left_key {
-                    return Some(key.clone());
-                }
+            // A row of one side meets at most one of the other.
+            if within(right_key, right_keys)
+                && let Some(key) = left_key
+            {
+                return Some(key.clone());
             }
-            if within(left_key, left_keys) {
-                if let Some(key) = right_key {
-                    return Some(shifted(key));
-                }
+            if within(left_key, left_keys)
+                && let Some(key) = right_key
+            {
+                return Some(shifted(key));
             }
             let mut key = left_key?.clone();
             key.extend(shifted(right_key?));

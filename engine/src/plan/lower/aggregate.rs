@@ -122,8 +122,7 @@ impl Lowering {
             return Err(unsupported(&format!("the aggregate {name}")));
         };
         let Some((_, function)) = AGGREGATES.iter().find(|(known, _)| *known == func.name()) else {
-            let known: Vec<_> = AGGREGATES.iter().map(|(name, _)| *name).collect();
-            return Err(unsupported(&format!("the aggregate {}(); there are {}", func.name(), known.join(", "))));
+            return Err(unsupported(&format!("the aggregate {}()", func.name())));
         };
         let argument = match &params.args[..] {
             // `count(*)` is `count(1)`.
