@@ -35,6 +35,8 @@ mod handle;
 mod import;
 mod reader;
 mod seal;
+#[cfg(test)]
+mod tests;
 
 pub use batch::{RowTrace, SharedBatch, SharedCursor};
 pub use handle::{Arrangement, Content, Contents, ReadError};
@@ -85,6 +87,7 @@ pub fn arrange<'scope>(stream: UpdateStream<'scope, Keyed<Rows>>, name: &str) ->
                             None => {
                                 writer.seal(next.clone());
                                 upper = next;
+                                held = later(held.take(), &buffer);
                             }
                         }
                     }
@@ -105,10 +108,7 @@ pub fn arrange<'scope>(stream: UpdateStream<'scope, Keyed<Rows>>, name: &str) ->
                     }
                     upper.clone_from(next);
                     sealing = None;
-                    held = match (held.take(), buffer.min()) {
-                        (Some(held), Some(min)) => Some(held.delayed(&min)),
-                        _ => None,
-                    };
+                    held = later(held.take(), &buffer);
                 }
                 writer.exert();
             }
@@ -117,4 +117,9 @@ pub fn arrange<'scope>(stream: UpdateStream<'scope, Keyed<Rows>>, name: &str) ->
     // The constructor above has run.
     let Some(trace) = reader else { unreachable!("an operator is constructed when it is built") };
     Arranged { stream, trace }
+}
+
+/// The capability for what still waits.
+fn later(held: Option<Capability<Time>>, buffer: &seal::Buffer) -> Option<Capability<Time>> {
+    Some(held?.delayed(&buffer.min()?))
 }

@@ -287,3 +287,13 @@ fn by_hash(hashes: &[u64]) -> Vec<(u64, u32)> {
     }
     order
 }
+
+impl<T: super::RowTime> RowChunk<T> {
+    /// Appends an update, which must come after all others in a chunk's order; for builders of differential's
+    /// operators.
+    pub fn push(&mut self, key: super::RowKey<'_>, val: &[u8], time: &T, diff: i64) {
+        let mut buffer = RowBuffer::from_chunk(std::mem::take(self));
+        buffer.push(key.hash, key.bytes, val, time, diff);
+        *self = buffer.into_chunk();
+    }
+}

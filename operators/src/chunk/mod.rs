@@ -9,7 +9,7 @@
 //! no room either. A row with a 9-byte key and a 9-byte value so takes 26 bytes.
 //!
 //! [`RowChunk`] implements differential's [`Chunk`](differential_dataflow::trace::chunk::Chunk), from which follow
-//! the batches, the merging and the trace ([`RowSpine`]), and
+//! the batches and the merging of the trace ([`RowSpine`]), and
 //! [`NavigableChunk`](differential_dataflow::trace::chunk::NavigableChunk), with which differential's own operators
 //! work on it, as recursion needs.
 
@@ -17,7 +17,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use differential_dataflow::lattice::Lattice;
-use differential_dataflow::trace::chunk::{ChunkBatch, ChunkBatcher, ChunkBuilder, ChunkSpine};
+use differential_dataflow::trace::chunk::{ChunkBatch, ChunkBatcher, ChunkBuilder};
 use timely::container::Accountable;
 use timely::progress::Timestamp;
 
@@ -27,11 +27,15 @@ mod chunker;
 mod cursor;
 mod merge;
 pub(crate) mod search;
+mod spine;
+#[cfg(test)]
+mod tests;
 
 use body::Body;
 pub(crate) use build::RowBuffer;
 pub use chunker::RowChunker;
 pub use cursor::{KeyContainer, RowKey, RowKeyBuf};
+pub use spine::RowSpine;
 
 /// The times that rows can have: event times in flat plans, with a round counter in recursive ones.
 pub trait RowTime: Timestamp + Lattice + Ord + Default {}
@@ -39,8 +43,6 @@ impl<T: Timestamp + Lattice + Ord + Default> RowTime for T {}
 
 /// A batch of an arrangement: chunks, and the interval of times that they cover.
 pub type RowBatch<T> = ChunkBatch<RowChunk<T>>;
-/// The trace of an arrangement: its batches, merged as they age.
-pub type RowSpine<T> = ChunkSpine<RowChunk<T>>;
 /// Sorts updates for [`arrange_core`](differential_dataflow::operators::arrange::arrangement::arrange_core), in
 /// recursive scopes.
 pub type RowBatcher<T> = ChunkBatcher<RowChunk<T>>;

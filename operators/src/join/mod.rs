@@ -27,6 +27,8 @@ use crate::time::{SINCE_EVER, Time};
 use crate::updates::{Payload, UpdateStream, Updates};
 
 mod presence;
+#[cfg(test)]
+pub(crate) mod tests;
 mod work;
 
 pub use presence::{anti, semi};
@@ -115,8 +117,9 @@ impl Side {
 
     /// The batches taken up so far.
     fn taken(&mut self) -> Vec<SharedBatch> {
-        let upper = self.acknowledged.clone();
-        let batches = self.trace.as_mut().and_then(|trace| trace.batches_through(upper.borrow()));
+        let Some(trace) = &mut self.trace else { return Vec::new() };
+        let batches = trace.batches_through(self.acknowledged.borrow());
+        assert!(batches.is_some(), "the trace keeps batches apart from the acknowledged frontier on");
         batches.unwrap_or_default()
     }
 

@@ -1,0 +1,203 @@
+//! The trace of an arrangement: batches in order of time, merged as they age, in short steps.
+//!
+//! Of two neighbours, the older is kept at more than the size of the newer by merging them where it is not, so that there
+//! are logarithmically many. Differential's own spine also does so, but pays for a batch when it arrives, by merges of
+//! eight times its length on each level: a large batch stalls its worker. Here a batch is only put in its place, and each
+//! activation of the operator that owns the trace merges a bounded number of rows, the most recent batches first; while
+//! there is more to merge it asks to be activated again. Merges that lag behind cost readers some more batches
+//! to look into, until they catch up.
+
+use std::rc::Rc;
+
+use differential_dataflow::logging::Logger;
+use differential_dataflow::trace::{Batch, BatchReader, Description, ExertionLogic, Merger, Trace, TraceReader};
+use timely::PartialOrder;
+use timely::dataflow::operators::generic::OperatorInfo;
+use timely::progress::Antichain;
+use timely::progress::frontier::AntichainRef;
+use timely::scheduling::Activator;
+
+use super::{RowBatch, RowTime};
+
+/// Rows merged in an activation, at least.
+const LEAST: usize = 16 * 1024;
+/// Rows merged in an activation, at most, while merges don't lag.
+const MOST: usize = 64 * 1024;
+/// With more batches than this, merges lag.
+const MANY: usize = 32;
+
+type Shared<T> = Rc<RowBatch<T>>;
+
+/// One batch, or two that are being merged.
+enum Slot<T: RowTime> {
+    One(Shared<T>),
+    Two(Shared<T>, Shared<T>, <Shared<T> as Batch>::Merger),
+}
+
+/// The trace of an arrangement of row chunks.
+pub struct RowSpine<T: RowTime> {
+    /// From the oldest to the newest.
+    slots: Vec<Slot<T>>,
+    /// Times before this frontier need not be told apart.
+    logical: Antichain<T>,
+    /// Batches before this frontier need not be kept apart.
+    physical: Antichain<T>,
+    upper: Antichain<T>,
+    /// Rows that came since the last exertion.
+    arrived: usize,
+    activator: Option<Activator>,
+}
+
+impl<T: RowTime> RowSpine<T> {
+    /// The two as one batch where one of them is empty.
+    fn fold(a: &Shared<T>, b: &Shared<T>) -> Option<Shared<T>> {
+        let (chunks, since) = match (a.is_empty(), b.is_empty()) {
+            (_, true) => (a.chunks.clone(), a.description.since()),
+            (true, _) => (b.chunks.clone(), b.description.since()),
+            _ => return None,
+        };
+        let description = Description::new(a.lower().clone(), b.upper().clone(), since.clone());
+        Some(Rc::new(RowBatch::new(chunks, description)))
+    }
+
+    /// Begins what merges there should be; true when some are under way.
+    fn consider(&mut self) -> bool {
+        let mut at = self.slots.len();
+        while at >= 2 {
+            at -= 1;
+            let (Slot::One(a), Slot::One(b)) = (&self.slots[at - 1], &self.slots[at]) else { continue };
+            if !PartialOrder::less_equal(b.upper(), &self.physical) {
+                continue;
+            }
+            if let Some(both) = Self::fold(a, b) {
+                self.slots[at] = Slot::One(both);
+                self.slots.remove(at - 1);
+            } else if a.len() <= b.len() {
+                let merger = a.begin_merge(b, self.logical.borrow());
+                self.slots[at] = Slot::Two(a.clone(), b.clone(), merger);
+                self.slots.remove(at - 1);
+            }
+            at = at.min(self.slots.len());
+        }
+        self.slots.iter().any(|slot| matches!(slot, Slot::Two(..)))
+    }
+
+    /// Merges about `fuel` rows.
+    fn work(&mut self, fuel: usize) {
+        let mut fuel = fuel as isize;
+        while fuel > 0 {
+            let Some(at) = self.slots.iter().rposition(|slot| matches!(slot, Slot::Two(..))) else { return };
+            let Slot::Two(a, b, mut merger) = self.slots.remove(at) else { return };
+            merger.work(&a, &b, &mut fuel);
+            if fuel > 0 {
+                self.slots.insert(at, Slot::One(merger.done()));
+                self.consider();
+            } else {
+                self.slots.insert(at, Slot::Two(a, b, merger));
+            }
+        }
+    }
+}
+
+impl<T: RowTime> TraceReader for RowSpine<T> {
+    type Time = T;
+    type Batch = Shared<T>;
+
+    fn batches_through(&mut self, upper: AntichainRef<'_, T>) -> Option<Vec<Shared<T>>> {
+        let mut batches = Vec::new();
+        let mut whole = true;
+        self.map_batches(|batch| {
+            if PartialOrder::less_equal(&batch.upper().borrow(), &upper) {
+                if !batch.is_empty() {
+                    batches.push(batch.clone());
+                }
+            } else if !batch.is_empty() && !PartialOrder::less_equal(&upper, &batch.lower().borrow()) {
+                whole = false;
+            }
+        });
+        whole.then_some(batches)
+    }
+
+    fn set_logical_compaction(&mut self, frontier: AntichainRef<'_, T>) {
+        self.logical = frontier.to_owned();
+    }
+
+    fn get_logical_compaction(&mut self) -> AntichainRef<'_, T> {
+        self.logical.borrow()
+    }
+
+    fn set_physical_compaction(&mut self, frontier: AntichainRef<'_, T>) {
+        if self.physical.borrow() != frontier {
+            self.physical = frontier.to_owned();
+            if self.consider()
+                && let Some(activator) = &self.activator
+            {
+                activator.activate();
+            }
+        }
+    }
+
+    fn get_physical_compaction(&mut self) -> AntichainRef<'_, T> {
+        self.physical.borrow()
+    }
+
+    fn map_batches<F: FnMut(&Shared<T>)>(&self, mut f: F) {
+        for slot in &self.slots {
+            match slot {
+                Slot::One(batch) => f(batch),
+                Slot::Two(a, b, _) => {
+                    f(a);
+                    f(b);
+                }
+            }
+        }
+    }
+}
+
+impl<T: RowTime> Trace for RowSpine<T> {
+    fn new(_info: OperatorInfo, _logging: Option<Logger>, activator: Option<Activator>) -> Self {
+        let start = Antichain::from_elem(T::minimum());
+        RowSpine {
+            slots: Vec::new(),
+            logical: start.clone(),
+            physical: start.clone(),
+            upper: start,
+            arrived: 0,
+            activator,
+        }
+    }
+
+    fn exert(&mut self) {
+        let arrived = std::mem::take(&mut self.arrived);
+        if self.slots.iter().any(|slot| matches!(slot, Slot::Two(..))) {
+            let fuel = (4 * arrived).clamp(LEAST, MOST);
+            self.work(if self.slots.len() > MANY { 4 * fuel } else { fuel });
+            if self.consider()
+                && let Some(activator) = &self.activator
+            {
+                activator.activate();
+            }
+        }
+    }
+
+    /// Merging follows the sizes of batches alone.
+    fn set_exert_logic(&mut self, _logic: ExertionLogic) {}
+
+    fn insert(&mut self, batch: Shared<T>) {
+        assert!(batch.lower() != batch.upper() && batch.lower() == &self.upper, "batches follow one another");
+        self.upper.clone_from(batch.upper());
+        self.arrived += batch.len();
+        self.slots.push(Slot::One(batch));
+        if self.consider()
+            && let Some(activator) = &self.activator
+        {
+            activator.activate();
+        }
+    }
+
+    fn close(&mut self) {
+        if !self.upper.is_empty() {
+            self.insert(Shared::empty(self.upper.clone(), Antichain::new()));
+        }
+    }
+}
