@@ -1,0 +1,407 @@
+//! From a query's changes to emissions: only closed times, consolidated, in the words of an output mode.
+//!
+//! Input: the changes that the workers send, at any times not before their frontiers. An emission at frontier `f` holds
+//! everything that changed at times before `f` and after the last emission. While an error row is in the view nothing is
+//! emitted; what changed meanwhile follows once the view has healed.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::compute::{SortColumn, lexsort_to_indices};
+use arrow::datatypes::{DataType, SchemaRef, TimestampMicrosecondType};
+use arrow_row::{RowConverter, SortField};
+use headwater_connectors::{Emission, Op, OutputMode};
+use headwater_operators::time::{SINCE_EVER, Time, from_micros, to_micros};
+use headwater_operators::{Payload, Updates, keyed};
+
+use super::query::Output;
+use crate::columns::Columns;
+use crate::error::{Error, Result};
+use crate::plan::{Order, Plan, Watermark};
+use crate::render::RowError;
+
+/// What an emitter must know of a plan.
+#[derive(Clone)]
+pub(crate) struct Shape {
+    /// The rows.
+    pub schema: SchemaRef,
+    /// Whether the changes at one time are already consolidated.
+    pub consolidated: bool,
+    /// When a row is final, if it can be retracted before.
+    pub final_at: Option<Watermark>,
+    /// Columns that identify a row.
+    pub key: Option<Vec<usize>>,
+    /// The order of a whole result.
+    pub presentation: Vec<Order>,
+}
+
+impl Shape {
+    /// The shape of a plan's answer.
+    pub fn of(plan: &Plan) -> Self {
+        let root = &plan.nodes[plan.root];
+        Shape {
+            schema: root.schema.clone(),
+            consolidated: plan.root_is_consolidated(),
+            final_at: root.properties.final_at,
+            key: root.properties.key.clone(),
+            presentation: plan.presentation.clone(),
+        }
+    }
+}
+
+/// Rows to give out, before they become an emission.
+#[derive(Default)]
+struct Given {
+    rows: Vec<Columns>,
+    ops: Vec<Op>,
+    counts: Vec<u64>,
+    times: Vec<i64>,
+}
+
+/// Turns a query's output into emissions of one mode.
+pub(crate) struct Emitter {
+    mode: OutputMode,
+    shape: Shape,
+    converter: RowConverter,
+    keys: RowConverter,
+    frontiers: Vec<Option<Time>>,
+    emitted: Option<Time>,
+    pending: Vec<Updates<Columns>>,
+    pending_errors: Vec<(RowError, Time, i64)>,
+    errors: BTreeMap<RowError, i64>,
+    /// Append mode: rows that wait to be final, by the time at which they are.
+    waiting: BTreeMap<(Time, Vec<u8>), i64>,
+    /// Complete mode: the whole result.
+    result: BTreeMap<Vec<u8>, i64>,
+    /// Whether the query was stopped, so that its end makes nothing final.
+    pub stopped: bool,
+}
+
+fn converter(schema: &SchemaRef, columns: impl Iterator<Item = usize>) -> Result<RowConverter> {
+    let fields = columns.map(|c| SortField::new(schema.field(c).data_type().clone())).collect();
+    RowConverter::new(fields).map_err(Error::from)
+}
+
+impl Emitter {
+    /// An emitter for the output of `workers` workers.
+    pub fn new(mode: OutputMode, shape: Shape, workers: usize) -> Result<Self> {
+        let width = shape.schema.fields().len();
+        let key: Vec<usize> = shape.key.clone().unwrap_or_else(|| (0..width).collect());
+        Ok(Emitter {
+            mode,
+            converter: converter(&shape.schema, 0..width)?,
+            keys: converter(&shape.schema, key.iter().copied())?,
+            shape,
+            frontiers: vec![Some(SINCE_EVER); workers],
+            emitted: Some(SINCE_EVER),
+            pending: Vec::new(),
+            pending_errors: Vec::new(),
+            errors: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            result: BTreeMap::new(),
+            stopped: false,
+        })
+    }
+
+    /// Takes a message of the dataflow; the rows that it held, for the reader's gauge.
+    pub fn absorb(&mut self, output: Output) -> Result<usize> {
+        match output {
+            Output::Changes { worker, updates, errors, frontier } => {
+                let rows = updates.iter().map(Updates::len).sum();
+                self.pending.extend(updates.into_iter().filter(|u| !u.is_empty()));
+                self.pending_errors.extend(errors);
+                self.frontiers[worker] = frontier;
+                Ok(rows)
+            }
+            Output::Failed(error) => Err(error),
+        }
+    }
+
+    /// The frontier of the output: all times before it are closed; `None` at the end.
+    pub fn frontier(&self) -> Option<Time> {
+        self.frontiers.iter().flatten().min().copied()
+    }
+
+    /// Whether the frontier has moved since the last emission.
+    pub fn ready(&self) -> bool {
+        self.frontier() != self.emitted
+    }
+
+    /// Whether everything there will ever be was emitted.
+    pub fn done(&self) -> bool {
+        self.emitted.is_none()
+    }
+
+    /// The error that holds the view, if any.
+    pub fn error(&self) -> Option<&RowError> {
+        self.errors.keys().next()
+    }
+
+    /// Everything closed and not yet emitted. `None` while the view is in error.
+    ///
+    /// Errors: the end of the input with errors in the view; a negative multiplicity; a retraction of a final row.
+    pub fn emit(&mut self) -> Result<Option<Emission>> {
+        let frontier = self.frontier();
+        self.apply_errors(frontier);
+        if let Some(error) = self.errors.keys().next() {
+            if frontier.is_none() {
+                return Err(Error::data(format!("{error}")));
+            }
+            return Ok(None);
+        }
+        let closed = self.take_closed(frontier);
+        self.emitted = frontier;
+        let given = match self.mode {
+            OutputMode::Changelog => self.changelog(closed)?,
+            OutputMode::Append if self.shape.final_at.is_none() => self.appended(closed)?,
+            OutputMode::Append => self.finals(closed, frontier)?,
+            OutputMode::Update => self.upserts(closed)?,
+            OutputMode::Complete => self.complete(closed, frontier)?,
+        };
+        let rows = Columns::concat(&given.rows.iter().collect::<Vec<_>>());
+        let rows = if given.ops.is_empty() {
+            RecordBatch::new_empty(self.shape.schema.clone())
+        } else {
+            rows.to_batch(&self.shape.schema)?
+        };
+        Ok(Some(Emission {
+            mode: self.mode,
+            frontier: frontier.map(to_micros),
+            rows,
+            ops: given.ops,
+            counts: given.counts,
+            times: given.times,
+        }))
+    }
+
+    fn apply_errors(&mut self, frontier: Option<Time>) {
+        let open = |time: &Time| frontier.is_some_and(|f| *time >= f);
+        let (kept, closed): (Vec<_>, Vec<_>) = self.pending_errors.drain(..).partition(|(_, time, _)| open(time));
+        self.pending_errors = kept;
+        for (error, _, diff) in closed {
+            let count = self.errors.entry(error).or_default();
+            *count += diff;
+        }
+        self.errors.retain(|_, count| *count != 0);
+    }
+
+    fn take_closed(&mut self, frontier: Option<Time>) -> Vec<Updates<Columns>> {
+        let Some(frontier) = frontier else { return std::mem::take(&mut self.pending) };
+        let mut closed = Vec::new();
+        for updates in std::mem::take(&mut self.pending) {
+            let open = updates.times.iter().filter(|t| **t >= frontier).count();
+            if open == 0 {
+                closed.push(updates);
+            } else if open == updates.len() {
+                self.pending.push(updates);
+            } else {
+                let (later, now): (Vec<u32>, Vec<u32>) =
+                    (0..updates.len() as u32).partition(|&i| updates.times[i as usize] >= frontier);
+                closed.push(updates.gather(&now));
+                self.pending.push(updates.gather(&later));
+            }
+        }
+        closed
+    }
+
+    /// Sums the diffs of equal rows at equal times (at all times, if not `by_time`), in order of time, then row.
+    fn consolidate(&self, closed: Vec<Updates<Columns>>, by_time: bool) -> Result<Updates<Columns>> {
+        let all = Updates::concat(&closed.iter().collect::<Vec<_>>());
+        if all.is_empty() {
+            return Ok(all);
+        }
+        let rows = self.converter.convert_columns(&all.data.arrays)?;
+        let time = |i: usize| if by_time { all.times[i] } else { 0 };
+        let hashes: Vec<u64> = (0..all.len()).map(|i| keyed::hash(rows.row(i).data())).collect();
+        let mut order: Vec<u32> = (0..all.len() as u32).collect();
+        order.sort_unstable_by(|&a, &b| {
+            let (a, b) = (a as usize, b as usize);
+            (time(a), hashes[a]).cmp(&(time(b), hashes[b])).then_with(|| rows.row(a).cmp(&rows.row(b)))
+        });
+        let mut kept = Vec::new();
+        let mut diffs = Vec::new();
+        let mut start = 0;
+        while start < order.len() {
+            let first = order[start] as usize;
+            let mut sum = 0;
+            let mut end = start;
+            while end < order.len() {
+                let i = order[end] as usize;
+                if time(i) != time(first) || hashes[i] != hashes[first] || rows.row(i) != rows.row(first) {
+                    break;
+                }
+                sum += all.diffs[i];
+                end += 1;
+            }
+            if sum != 0 {
+                kept.push(first as u32);
+                diffs.push(sum);
+            }
+            start = end;
+        }
+        Ok(Updates { diffs, ..all.gather(&kept) })
+    }
+
+    fn changelog(&self, closed: Vec<Updates<Columns>>) -> Result<Given> {
+        let plain = self.shape.consolidated || closed.iter().all(|u| u.diffs.iter().all(|d| *d > 0));
+        let closed = if plain { closed } else { vec![self.consolidate(closed, true)?] };
+        let mut given = Given::default();
+        for updates in closed {
+            given.ops.extend(updates.diffs.iter().map(|d| if *d > 0 { Op::Insert } else { Op::Delete }));
+            given.counts.extend(updates.diffs.iter().map(|d| d.unsigned_abs()));
+            given.times.extend(updates.times.iter().map(|t| to_micros(*t)));
+            given.rows.push(updates.data);
+        }
+        Ok(given)
+    }
+
+    fn appended(&self, closed: Vec<Updates<Columns>>) -> Result<Given> {
+        if closed.iter().any(|u| u.diffs.iter().any(|d| *d < 0)) {
+            return Err(Error::data(
+                "a row that append mode has already written was retracted: the source deletes or updates rows; \
+                 use the output mode 'update', 'complete' or 'changelog'",
+            ));
+        }
+        self.changelog(closed)
+    }
+
+    fn finals(&mut self, closed: Vec<Updates<Columns>>, frontier: Option<Time>) -> Result<Given> {
+        let Some(final_at) = self.shape.final_at else { return Ok(Given::default()) };
+        for updates in &closed {
+            let rows = self.converter.convert_columns(&updates.data.arrays)?;
+            let ends = event_times(&updates.data.arrays[final_at.column])?;
+            for i in 0..updates.len() {
+                let release = ends[i].map_or(Time::MAX, |end| from_micros(end).saturating_add(final_at.delay));
+                let count = self.waiting.entry((release, rows.row(i).data().to_vec())).or_default();
+                *count += updates.diffs[i];
+            }
+        }
+        let ready = match frontier {
+            None if self.stopped => BTreeMap::new(),
+            None => std::mem::take(&mut self.waiting),
+            Some(frontier) => {
+                let later = self.waiting.split_off(&(frontier.saturating_add(1), Vec::new()));
+                std::mem::replace(&mut self.waiting, later)
+            }
+        };
+        let mut given = Given::default();
+        let mut rows = Vec::new();
+        for ((release, row), count) in ready {
+            match count {
+                0 => {}
+                1.. => {
+                    given.ops.push(Op::Insert);
+                    given.counts.push(count.unsigned_abs());
+                    given.times.push(to_micros(release));
+                    rows.push(row);
+                }
+                _ => return Err(Error::data("a row that was already final was retracted")),
+            }
+        }
+        given.rows = vec![self.decode(&rows)?];
+        Ok(given)
+    }
+
+    fn upserts(&mut self, closed: Vec<Updates<Columns>>) -> Result<Given> {
+        let last = closed.iter().flat_map(|u| u.times.iter().copied()).max().unwrap_or(SINCE_EVER);
+        let net = self.consolidate(closed, false)?;
+        if net.is_empty() {
+            return Ok(Given::default());
+        }
+        let key: Vec<ArrayRef> = match &self.shape.key {
+            Some(key) => key.iter().map(|&c| net.data.arrays[c].clone()).collect(),
+            None => net.data.arrays.clone(),
+        };
+        let keys = self.keys.convert_columns(&key)?;
+        let mut by_key: BTreeMap<&[u8], (Vec<u32>, Vec<u32>)> = BTreeMap::new();
+        for i in 0..net.len() {
+            let (arrived, left) = by_key.entry(keys.row(i).data()).or_default();
+            if net.diffs[i] > 0 { arrived.push(i as u32) } else { left.push(i as u32) }
+        }
+        let mut given = Given::default();
+        let mut indices = Vec::new();
+        for (arrived, left) in by_key.into_values() {
+            let (op, rows) = if arrived.is_empty() { (Op::Delete, left) } else { (Op::Upsert, arrived) };
+            for i in rows {
+                given.ops.push(op);
+                given.counts.push(net.diffs[i as usize].unsigned_abs());
+                given.times.push(to_micros(last));
+                indices.push(i);
+            }
+        }
+        given.rows = vec![net.data.gather(&indices)];
+        Ok(given)
+    }
+
+    fn complete(&mut self, closed: Vec<Updates<Columns>>, frontier: Option<Time>) -> Result<Given> {
+        for updates in &closed {
+            let rows = self.converter.convert_columns(&updates.data.arrays)?;
+            for i in 0..updates.len() {
+                let row = rows.row(i).data();
+                match self.result.get_mut(row) {
+                    Some(count) => *count += updates.diffs[i],
+                    None => {
+                        self.result.insert(row.to_vec(), updates.diffs[i]);
+                    }
+                }
+            }
+        }
+        self.result.retain(|_, count| *count != 0);
+        if self.result.values().any(|count| *count < 0) {
+            return Err(Error::data("a row was retracted more often than it was inserted"));
+        }
+        let rows: Vec<_> = self.result.keys().cloned().collect();
+        let counts: Vec<u64> = self.result.values().map(|c| c.unsigned_abs()).collect();
+        let columns = self.decode(&rows)?;
+        let order = presentation_order(&columns, &self.shape.presentation)?;
+        let time = to_micros(frontier.map_or(Time::MAX, |f| f.saturating_sub(1)));
+        let given = match order {
+            None => Given { rows: vec![columns], counts, ..Given::default() },
+            Some(order) => Given {
+                counts: order.iter().map(|&i| counts[i as usize]).collect(),
+                rows: vec![columns.gather(&order)],
+                ..Given::default()
+            },
+        };
+        Ok(Given { ops: vec![Op::Insert; rows.len()], times: vec![time; rows.len()], ..given })
+    }
+
+    fn decode(&self, rows: &[Vec<u8>]) -> Result<Columns> {
+        let parser = self.converter.parser();
+        let arrays = self.converter.convert_rows(rows.iter().map(|r| parser.parse(r)))?;
+        Ok(Columns { arrays, rows: rows.len() })
+    }
+}
+
+/// The order in which to show rows: the plan's, ties by all columns; `None` to leave them.
+pub(crate) fn presentation_order(columns: &Columns, presentation: &[Order]) -> Result<Option<Vec<u32>>> {
+    if presentation.is_empty() || columns.rows == 0 {
+        return Ok(None);
+    }
+    let given = presentation.iter().map(|o| SortColumn {
+        values: columns.arrays[o.column].clone(),
+        options: Some(o.options),
+    });
+    let rest = columns.arrays.iter().filter(|a| sortable(a.data_type()));
+    let sort: Vec<_> = given.chain(rest.map(|a| SortColumn { values: a.clone(), options: None })).collect();
+    Ok(Some(lexsort_to_indices(&sort, None)?.values().to_vec()))
+}
+
+fn sortable(data_type: &DataType) -> bool {
+    !data_type.is_nested()
+}
+
+/// Event times of a watermark column, microseconds: a timestamp, or a window's end.
+pub(crate) fn event_times(array: &ArrayRef) -> Result<Vec<Option<i64>>> {
+    let array = match array.data_type() {
+        DataType::Struct(_) => array
+            .as_struct()
+            .column_by_name("end")
+            .cloned()
+            .ok_or_else(|| Error::internal("a window without an end"))?,
+        _ => array.clone(),
+    };
+    let timestamps = arrow::compute::cast(&array, &DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None))?;
+    let timestamps = timestamps.as_primitive::<TimestampMicrosecondType>();
+    Ok((0..timestamps.len()).map(|i| timestamps.is_valid(i).then(|| timestamps.value(i))).collect())
+}

@@ -1,0 +1,83 @@
+//! Pushing rows from Rust.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use headwater_connectors::Changes;
+use headwater_operators::time::to_micros;
+
+use super::session::Inner;
+use super::table::Run;
+use crate::error::{Error, Result};
+
+/// What a push did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pushed {
+    /// Where rounds are cut by arrival, everything pushed is part of an answer once the view's frontier is at least
+    /// this, microseconds since the epoch; `None` when the input is closed.
+    pub frontier: Option<i64>,
+}
+
+/// A way into a table: a split of its own. Dropping it ends the split.
+pub struct Input {
+    session: Arc<Inner>,
+    run: Arc<Run>,
+    split: u32,
+    rows: u64,
+}
+
+impl Input {
+    pub(crate) fn new(session: Arc<Inner>, run: Arc<Run>, split: u32) -> Self {
+        let name = format!("input {split}");
+        run.lock().add_split(split, name);
+        Input { session, run, split, rows: 0 }
+    }
+
+    /// Pushes rows as plain events, each a change of its own.
+    ///
+    /// Waits while the engine is behind. Errors: columns that are not the table's; a closed table.
+    pub fn push(&mut self, rows: RecordBatch) -> Result<Pushed> {
+        self.change(rows, None, Changes::Each)
+    }
+
+    /// Pushes rows that arrive (1) and leave (-1) as one change: no answer ever shows a part of it.
+    pub fn push_atomic(&mut self, rows: RecordBatch, diffs: Vec<i64>) -> Result<Pushed> {
+        if diffs.len() != rows.num_rows() {
+            return Err(Error::user(format!("{} rows with {} diffs", rows.num_rows(), diffs.len())));
+        }
+        self.change(rows, Some(diffs), Changes::One)
+    }
+
+    fn change(&mut self, rows: RecordBatch, diffs: Option<Vec<i64>>, changes: Changes) -> Result<Pushed> {
+        self.run.check(&rows)?;
+        self.run.wait_for_room();
+        self.rows += rows.num_rows() as u64;
+        let frontier = {
+            let mut intake = self.run.lock();
+            if intake.frontier().is_none() {
+                return Err(Error::user(format!("table '{}' is closed", self.run.declaration.name)));
+            }
+            intake.push(self.split, &rows, diffs, &changes, self.rows)?;
+            intake.close_round();
+            intake.frontier()
+        };
+        self.session.context().followers.follow();
+        Ok(Pushed { frontier: frontier.map(to_micros) })
+    }
+
+    /// Ends the table: its views become final.
+    pub fn close(self) {
+        self.run.lock().end();
+        self.session.context().followers.follow();
+    }
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        let mut intake = self.run.lock();
+        if intake.frontier().is_some() {
+            intake.end_split(self.split);
+            intake.close_round();
+        }
+    }
+}

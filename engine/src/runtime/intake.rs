@@ -1,0 +1,322 @@
+//! A table's way in: rows get their stamps here, once for all views, and go to the workers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use headwater_connectors::{Changes, Rejected};
+use headwater_operators::stamp::{self, Arrival, CutBy, Cuts, Follower, NO_TIME, SessionTime, StampConfig, Stamper};
+use headwater_operators::time::{SINCE_EVER, Time};
+use headwater_operators::{Payload, Updates};
+
+use super::emit::event_times;
+use super::message::{FeedId, Sequencer};
+use crate::columns::Columns;
+use crate::error::{Error, Result};
+
+/// Batches of at least this many rows are shared out among the workers; smaller ones go to one.
+const SHARE_ROWS: usize = 1024;
+
+/// How rows of a table get their times.
+pub(crate) enum Stamping {
+    /// All rows are there since ever; the table ends when they are read.
+    Static,
+    /// By the event time in a column.
+    Event {
+        /// The column.
+        column: usize,
+        /// The rule.
+        stamper: Box<Stamper<Columns>>,
+        /// The cuts so far, where they are recorded.
+        cuts: Cuts,
+    },
+    /// After the session's event time.
+    Follow(Follower),
+}
+
+/// What a table has taken in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IntakeCounts {
+    /// Rows stamped.
+    pub rows: u64,
+    /// Rows that were late.
+    pub late: u64,
+    /// Pieces of input that were no rows, or had no usable event time.
+    pub rejected: u64,
+}
+
+/// The state behind a table's lock.
+pub(crate) struct Intake {
+    table: String,
+    stamping: Stamping,
+    sequencer: Arc<Sequencer>,
+    session: Arc<SessionTime>,
+    pub feed: FeedId,
+    pub late_feed: FeedId,
+    frontier: Option<Time>,
+    splits: HashMap<u32, (String, u32)>,
+    /// Rows taken from each split, by name, for a reader that must read them again.
+    pub positions: HashMap<String, u64>,
+    pub counts: IntakeCounts,
+    pub rejected: Vec<Rejected>,
+    /// Everything stamped so far, where the table keeps it for views created later.
+    pub history: Option<Vec<(FeedKind, Updates<Columns>)>>,
+    turn: usize,
+}
+
+/// Which of a table's two feeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FeedKind {
+    OnTime,
+    Late,
+}
+
+/// How many rejected rows are kept for showing.
+const REJECTED_KEPT: usize = 1000;
+
+impl Intake {
+    pub fn new(
+        table: &str,
+        stamping: Stamping,
+        sequencer: Arc<Sequencer>,
+        session: Arc<SessionTime>,
+        keep_history: bool,
+    ) -> Self {
+        let (feed, late_feed) = (sequencer.number(), sequencer.number());
+        Intake {
+            table: table.to_owned(),
+            stamping,
+            sequencer,
+            session,
+            feed,
+            late_feed,
+            frontier: Some(SINCE_EVER),
+            splits: HashMap::new(),
+            positions: HashMap::new(),
+            counts: IntakeCounts::default(),
+            rejected: Vec::new(),
+            history: keep_history.then(Vec::new),
+            turn: 0,
+        }
+    }
+
+    /// No more updates before this time; `None` when the table has ended.
+    pub fn frontier(&self) -> Option<Time> {
+        self.frontier
+    }
+
+    /// The feeds of the table's relations, at their present frontiers.
+    pub fn feeds(&self, drop_late: bool, late_only: bool) -> Vec<(FeedId, Option<Time>)> {
+        let on_time = (self.feed, self.frontier);
+        let late = (self.late_feed, self.frontier);
+        match (late_only, drop_late || !matches!(self.stamping, Stamping::Event { .. })) {
+            (true, _) => vec![late],
+            (false, true) => vec![on_time],
+            (false, false) => vec![on_time, late],
+        }
+    }
+
+    /// The recorded cuts, for stamping the same input again.
+    pub fn cuts(&mut self) -> Cuts {
+        match &mut self.stamping {
+            Stamping::Event { stamper, cuts, .. } => {
+                cuts.append(stamper.take_cuts());
+                cuts.clone()
+            }
+            Stamping::Static | Stamping::Follow(_) => Cuts::default(),
+        }
+    }
+
+    pub fn add_split(&mut self, split: u32, name: String) {
+        let id = match &mut self.stamping {
+            Stamping::Event { stamper, .. } => stamper.add_split(&name, super::clock().now_micros()),
+            Stamping::Static | Stamping::Follow(_) => split,
+        };
+        self.splits.insert(split, (name, id));
+    }
+
+    pub fn end_split(&mut self, split: u32) {
+        if let (Some((_, id)), Stamping::Event { stamper, .. }) = (self.splits.get(&split), &mut self.stamping) {
+            stamper.end_split(*id);
+        }
+    }
+
+    /// Takes rows of a split; they wait for their segment to close, or go on at the next [`Intake::flush`].
+    pub fn push(
+        &mut self,
+        split: u32,
+        rows: &RecordBatch,
+        diffs: Option<Vec<i64>>,
+        changes: &Changes,
+        offset: u64,
+    ) -> Result<()> {
+        let columns = Columns::from_batch(rows);
+        let count = columns.rows;
+        self.counts.rows += count as u64;
+        if let Some((name, _)) = self.splits.get(&split) {
+            self.positions.insert(name.clone(), offset);
+        }
+        let uniform = |diffs: Option<Vec<i64>>| diffs.unwrap_or_else(|| vec![1; count]);
+        match &mut self.stamping {
+            Stamping::Static => {
+                let updates = Updates { data: columns, times: vec![SINCE_EVER; count], diffs: uniform(diffs) };
+                self.send(FeedKind::OnTime, updates);
+            }
+            Stamping::Event { column, stamper, .. } => {
+                let times = event_times(&columns.arrays[*column])?;
+                let split = self.splits.get(&split).map(|(_, id)| *id).ok_or_else(|| {
+                    Error::internal(format!("table '{}': rows of an unknown split {split}", self.table))
+                })?;
+                let changes = match changes {
+                    Changes::Each => stamp::Changes::Each,
+                    Changes::One => stamp::Changes::One,
+                    Changes::Ends(ends) => stamp::Changes::Ends(ends),
+                };
+                let arrival = Arrival { data: columns, event_times: &times, diffs, changes, offset };
+                stamper.push(split, arrival, super::clock().now_micros());
+            }
+            Stamping::Follow(follower) => {
+                let time = follower.stamp(self.session.frontier());
+                let updates = Updates { data: columns, times: vec![time; count], diffs: uniform(diffs) };
+                self.send(FeedKind::OnTime, updates);
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps input that was no row, for showing.
+    pub fn reject(&mut self, rejected: Vec<Rejected>) {
+        self.counts.rejected += rejected.len() as u64;
+        let room = REJECTED_KEPT.saturating_sub(self.rejected.len());
+        self.rejected.extend(rejected.into_iter().take(room));
+    }
+
+    /// Closes the open round where rounds are cut by arrival, and sends on what is stamped.
+    pub fn close_round(&mut self) {
+        if let Stamping::Event { stamper, .. } = &mut self.stamping {
+            stamper.close_round();
+        }
+        self.flush();
+    }
+
+    /// Lets time pass: splits that have been silent for too long hold nothing back any more.
+    pub fn tick(&mut self) {
+        if let Stamping::Event { stamper, .. } = &mut self.stamping {
+            stamper.tick(super::clock().now_micros());
+        }
+        self.close_round();
+    }
+
+    /// Ends the table: everything is stamped, there will be no more, and all windows are final.
+    pub fn end(&mut self) {
+        if let Stamping::Event { stamper, .. } = &mut self.stamping {
+            stamper.close();
+        }
+        self.flush();
+        self.advance(None);
+    }
+
+    /// Ends the feeds where a reader stops, without saying that the table ends: what is stamped is sent, rows whose
+    /// segment is open are cut off there if `cut`, and the readers' queries are told that nothing more is final.
+    pub fn stop(&mut self, cut: bool) {
+        if let (Stamping::Event { stamper, .. }, true) = (&mut self.stamping, cut) {
+            stamper.cut();
+        }
+        self.flush();
+        self.advance(None);
+    }
+
+    /// Sends on everything that is stamped, then the frontier.
+    pub fn flush(&mut self) {
+        let (frontier, stamped) = match &mut self.stamping {
+            Stamping::Static => (self.frontier, None),
+            Stamping::Event { stamper, .. } => {
+                let stamped = stamper.drain();
+                self.counts.late = stamper.counts().late;
+                (stamped.frontier, Some(stamped))
+            }
+            Stamping::Follow(follower) => (Some(follower.frontier(self.session.frontier())), None),
+        };
+        if let Some(stamped) = stamped {
+            stamped.on_time.into_iter().for_each(|updates| self.send(FeedKind::OnTime, updates));
+            stamped.late.into_iter().for_each(|updates| self.send(FeedKind::Late, updates));
+            for rejected in stamped.rejected {
+                let place = format!("table '{}'", self.table);
+                let rows = rejected.reasons.iter().enumerate().map(|(row, reason)| Rejected {
+                    input: rejected.data.show_row(row),
+                    place: place.clone(),
+                    reason: reason.to_string(),
+                });
+                self.reject(rows.collect());
+            }
+        }
+        if self.frontier.is_some() {
+            self.advance(frontier);
+        }
+    }
+
+    fn advance(&mut self, frontier: Option<Time>) {
+        if frontier == self.frontier {
+            return;
+        }
+        self.frontier = frontier;
+        if let (Stamping::Event { .. }, Some(time)) = (&self.stamping, frontier) {
+            self.session.advance(time);
+        }
+        let mut sequence = self.sequencer.lock();
+        sequence.frontier(self.feed, frontier);
+        sequence.frontier(self.late_feed, frontier);
+    }
+
+    fn send(&mut self, kind: FeedKind, updates: Updates<Columns>) {
+        if updates.is_empty() {
+            return;
+        }
+        if let Some(history) = &mut self.history {
+            history.push((kind, updates.clone()));
+        }
+        let feed = if kind == FeedKind::OnTime { self.feed } else { self.late_feed };
+        share_out(&self.sequencer, feed, updates, &mut self.turn);
+    }
+}
+
+/// Sends updates to the workers: large batches in equal parts, small ones to one worker after another.
+pub(crate) fn share_out(sequencer: &Sequencer, feed: FeedId, updates: Updates<Columns>, turn: &mut usize) {
+    let mut sequence = sequencer.lock();
+    let workers = sequence.workers();
+    let rows = updates.len();
+    if workers == 1 || rows < SHARE_ROWS {
+        sequence.data(*turn % workers, feed, updates);
+        *turn += 1;
+        return;
+    }
+    for worker in 0..workers {
+        let (start, end) = (rows * worker / workers, rows * (worker + 1) / workers);
+        let part = Updates {
+            data: updates.data.slice(start, end - start),
+            times: updates.times[start..end].to_vec(),
+            diffs: updates.diffs[start..end].to_vec(),
+        };
+        sequence.data(worker, feed, part);
+    }
+}
+
+/// How a table with an event-time column is stamped.
+pub(crate) fn stamp_config(
+    delay: Duration,
+    resolution: Option<Duration>,
+    max_ahead: Option<Duration>,
+    idle_timeout: Option<Duration>,
+    by_data: bool,
+) -> StampConfig {
+    let micros = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
+    let mut config = StampConfig { record: true, ..StampConfig::new(micros(delay)) };
+    if let Some(resolution) = resolution {
+        config.resolution = micros(resolution).max(1);
+    }
+    config.max_ahead = max_ahead.map(micros);
+    config.idle_timeout = idle_timeout;
+    config.cut = if by_data { CutBy::Data } else { CutBy::Round };
+    config
+}

@@ -1,0 +1,161 @@
+//! What the session says to its workers: one ordered sequence, the same for all of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread::Thread;
+
+use crossbeam_channel::Sender;
+use headwater_operators::time::Time;
+use headwater_operators::{Payload, Updates};
+
+use super::query::QueryShared;
+use crate::columns::Columns;
+use crate::plan::{Plan, Relation};
+
+/// Identifies a stream of stamped updates with a frontier: a run of a table's intake, or its late rows.
+pub(crate) type FeedId = u64;
+
+/// A message to one worker.
+pub(crate) enum Message {
+    /// This worker's share of a feed's updates.
+    Data(FeedId, Updates<Columns>),
+    /// No more updates before this time; `None` when the feed has ended.
+    Frontier(FeedId, Option<Time>),
+    /// Something to do, at this place in the sequence on every worker.
+    Command(Command),
+}
+
+/// What workers do besides taking data.
+pub(crate) enum Command {
+    /// Builds a query's dataflow and attaches it to its feeds from here on.
+    AddQuery(Arc<QuerySpec>),
+    /// Detaches a query; its dataflow drains and ends.
+    DropQuery(u64),
+    /// Reads a stored view as of a time that is closed everywhere.
+    Peek {
+        /// The query that stores the view.
+        query: u64,
+        /// The time.
+        as_of: Time,
+        /// Where this worker's rows go.
+        reply: Sender<Vec<(Columns, Vec<i64>)>>,
+    },
+    /// Ends the worker's loop.
+    Shutdown,
+}
+
+/// A relation of a query and the feeds that make it up.
+pub(crate) struct RelationFeeds {
+    /// The relation as the plan names it.
+    pub relation: Relation,
+    /// Its feeds, each with its frontier at this place in the sequence.
+    pub feeds: Vec<(FeedId, Option<Time>)>,
+}
+
+/// A query to render.
+pub(crate) struct QuerySpec {
+    /// The query's number.
+    pub id: u64,
+    /// Its name, for logs and metrics.
+    pub name: String,
+    /// What it computes.
+    pub plan: Plan,
+    /// Feeds of its tables.
+    pub tables: Vec<RelationFeeds>,
+    /// Stored views that it reads: the relation, and the query that stores it.
+    pub views: Vec<(Relation, u64)>,
+    /// Its answers hold from this time on.
+    pub as_of: Time,
+    /// Whether its input views are read at `as_of` only, and end there.
+    pub once: bool,
+    /// Whether the output is stored, for snapshots and other queries.
+    pub store: bool,
+    /// What is shared with readers.
+    pub shared: Arc<QueryShared>,
+}
+
+/// Rows on their way to a worker, so that whoever sends can wait.
+#[derive(Default)]
+pub(crate) struct Gauge(AtomicUsize);
+
+impl Gauge {
+    pub fn add(&self, rows: usize) {
+        self.0.fetch_add(rows, Ordering::Relaxed);
+    }
+    pub fn sub(&self, rows: usize) {
+        self.0.fetch_sub(rows, Ordering::Relaxed);
+    }
+    pub fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The way to one worker.
+pub(crate) struct WorkerLink {
+    sender: Sender<Message>,
+    thread: Thread,
+}
+
+/// The only writer of the workers' channels: whoever holds its lock decides the order for all.
+pub(crate) struct Sequencer {
+    links: std::sync::Mutex<Vec<WorkerLink>>,
+    /// Rows sent and not yet taken up by operators, over all workers.
+    pub in_flight: Arc<Gauge>,
+    next: AtomicU64,
+}
+
+/// The sequence, held: messages sent through one guard stand together on every worker.
+pub(crate) struct Sequence<'a> {
+    links: std::sync::MutexGuard<'a, Vec<WorkerLink>>,
+    in_flight: &'a Gauge,
+}
+
+impl Sequencer {
+    pub fn new(links: Vec<(Sender<Message>, Thread)>, in_flight: Arc<Gauge>) -> Self {
+        let links = links.into_iter().map(|(sender, thread)| WorkerLink { sender, thread }).collect();
+        Sequencer { links: std::sync::Mutex::new(links), in_flight, next: AtomicU64::new(1) }
+    }
+
+    /// A number not given before.
+    pub fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub fn lock(&self) -> Sequence<'_> {
+        let links = self.links.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        Sequence { links, in_flight: &self.in_flight }
+    }
+}
+
+impl Sequence<'_> {
+    pub fn workers(&self) -> usize {
+        self.links.len()
+    }
+
+    /// Sends a batch to one worker. A worker that is gone takes nothing: the process is ending.
+    pub fn data(&mut self, worker: usize, feed: FeedId, updates: Updates<Columns>) {
+        let rows = updates.data.len();
+        if rows > 0 {
+            self.in_flight.add(rows);
+            let _ = self.links[worker].sender.send(Message::Data(feed, updates));
+        }
+    }
+
+    pub fn frontier(&mut self, feed: FeedId, frontier: Option<Time>) {
+        for link in self.links.iter() {
+            let _ = link.sender.send(Message::Frontier(feed, frontier));
+        }
+    }
+
+    pub fn command(&mut self, command: impl Fn() -> Command) {
+        for link in self.links.iter() {
+            let _ = link.sender.send(Message::Command(command()));
+        }
+    }
+}
+
+impl Drop for Sequence<'_> {
+    fn drop(&mut self) {
+        self.links.iter().for_each(|link| link.thread.unpark());
+    }
+}

@@ -1,0 +1,175 @@
+//! What a running query shares between its workers and whoever reads it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::datatypes::SchemaRef;
+use crossbeam_channel::Sender;
+use headwater_operators::Updates;
+use headwater_operators::time::{SINCE_EVER, Time};
+
+use super::message::Gauge;
+use crate::columns::Columns;
+use crate::error::Error;
+use crate::render::RowError;
+
+/// How an ended frontier is written where a plain number is shared.
+const CLOSED: u64 = u64::MAX;
+
+/// What the end of a query's dataflow sends to its reader.
+pub(crate) enum Output {
+    /// Changes of one worker, and its frontier after them.
+    Changes {
+        /// The worker.
+        worker: usize,
+        /// Changes of rows, at any times not before the worker's last frontier.
+        updates: Vec<Updates<Columns>>,
+        /// Changes of the errors.
+        errors: Vec<(RowError, Time, i64)>,
+        /// The frontier; `None` when the dataflow has ended.
+        frontier: Option<Time>,
+    },
+    /// The query can't go on.
+    Failed(Error),
+}
+
+struct Holds {
+    /// Reads before this time are no longer possible.
+    since: Time,
+    /// Times that readers asked to keep, with how many did.
+    held: BTreeMap<Time, usize>,
+}
+
+/// A running query, as seen by all threads.
+pub(crate) struct QueryShared {
+    pub id: u64,
+    pub name: String,
+    pub schema: SchemaRef,
+    /// Where the output goes, if somebody reads it as it comes.
+    pub output: Option<Sender<Output>>,
+    /// Rows sent to `output` and not yet taken.
+    pub unread: Gauge,
+    /// Set when the query is stopped rather than ended: nothing more is final.
+    pub stopped: AtomicBool,
+    frontiers: Vec<AtomicU64>,
+    state_bytes: Vec<AtomicUsize>,
+    holds: Mutex<Holds>,
+    errors: Mutex<BTreeMap<RowError, i64>>,
+    failure: Mutex<Option<Error>>,
+}
+
+impl QueryShared {
+    pub fn new(id: u64, name: String, schema: SchemaRef, workers: usize, output: Option<Sender<Output>>) -> Arc<Self> {
+        Arc::new(QueryShared {
+            id,
+            name,
+            schema,
+            output,
+            unread: Gauge::default(),
+            stopped: AtomicBool::new(false),
+            frontiers: (0..workers).map(|_| AtomicU64::new(SINCE_EVER)).collect(),
+            state_bytes: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+            holds: Mutex::new(Holds { since: SINCE_EVER, held: BTreeMap::new() }),
+            errors: Mutex::default(),
+            failure: Mutex::default(),
+        })
+    }
+
+    /// All times before this are closed on all workers; `None` when the query's inputs have ended.
+    pub fn frontier(&self) -> Option<Time> {
+        let least = self.frontiers.iter().map(|f| f.load(Ordering::Acquire)).min().unwrap_or(CLOSED);
+        (least != CLOSED).then_some(least)
+    }
+
+    pub fn publish(&self, worker: usize, frontier: Option<Time>) {
+        self.frontiers[worker].store(frontier.unwrap_or(CLOSED), Ordering::Release);
+    }
+
+    pub fn publish_state(&self, worker: usize, bytes: usize) {
+        self.state_bytes[worker].store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of stored output, over all workers.
+    pub fn state_bytes(&self) -> usize {
+        self.state_bytes.iter().map(|b| b.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The last closed time, kept readable until [`QueryShared::release`]; `None` before any time is closed.
+    ///
+    /// An ended query is read at the largest time there is.
+    pub fn hold(&self) -> Option<Time> {
+        let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        let time = match self.frontier() {
+            None => Time::MAX,
+            Some(SINCE_EVER) => return None,
+            Some(frontier) => frontier - 1,
+        };
+        let time = time.max(holds.since);
+        *holds.held.entry(time).or_default() += 1;
+        Some(time)
+    }
+
+    /// Keeps `time` readable if it still is.
+    pub fn hold_at(&self, time: Time) -> bool {
+        let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        let readable = time >= holds.since && self.frontier().is_none_or(|f| time < f);
+        if readable {
+            *holds.held.entry(time).or_default() += 1;
+        }
+        readable
+    }
+
+    pub fn release(&self, time: Time) {
+        let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = holds.held.get_mut(&time) {
+            *count -= 1;
+            if *count == 0 {
+                holds.held.remove(&time);
+            }
+        }
+    }
+
+    /// Up to where the stored output may forget its history: reads at later times, and at this one, stay possible.
+    pub fn compaction(&self) -> Time {
+        let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        let closed = self.frontier().map_or(Time::MAX - 1, |f| f.saturating_sub(1));
+        let held = holds.held.keys().next().copied().unwrap_or(Time::MAX);
+        holds.since = holds.since.max(closed.min(held));
+        holds.since
+    }
+
+    /// Applies changes of the errors that are in the view; they count from the moment that they are known.
+    pub fn change_errors(&self, changes: &[(RowError, Time, i64)]) {
+        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        for (error, _, diff) in changes {
+            let count = errors.entry(error.clone()).or_default();
+            *count += diff;
+            if *count == 0 {
+                errors.remove(error);
+            }
+        }
+    }
+
+    /// An error that is in the view now, and how many there are.
+    pub fn error(&self) -> Option<(RowError, usize)> {
+        let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = errors.iter().find(|(_, count)| **count != 0)?;
+        Some((first.0.clone(), errors.len()))
+    }
+
+    /// Ends the query with an error, once.
+    pub fn fail(&self, error: Error) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if failure.is_none() {
+            if let Some(output) = &self.output {
+                let _ = output.send(Output::Failed(error.clone()));
+            }
+            *failure = Some(error);
+        }
+    }
+
+    pub fn failure(&self) -> Option<Error> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,565 @@
+//! A session: tables, views and sinks, and the workers that keep them up to date.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use crossbeam_channel::unbounded;
+use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
+use headwater_connectors::{Guarantee, OutputMode, Registry};
+use headwater_operators::stamp::SessionTime;
+use headwater_operators::time::{SINCE_EVER, Time};
+use timely::communication::WorkerGuards;
+
+use super::emit::{Emitter, Shape};
+use super::input::Input;
+use super::intake::{FeedKind, share_out};
+use super::message::{Command, Gauge, Message, QuerySpec, RelationFeeds, Sequencer};
+use super::query::QueryShared;
+use super::settings::RuntimeMode;
+use super::spawn::start_workers;
+use super::subscription::Subscription;
+use super::table::{Declaration, Followers, Origin, Run, RunContext};
+use super::view::View;
+use crate::dataframe::DataFrame;
+use crate::error::{Error, Result};
+use crate::plan::{Op, Plan, Relation};
+use crate::sql::{Planner, Purpose, Trigger};
+
+/// Builds a [`Session`].
+#[derive(Default)]
+pub struct SessionBuilder {
+    workers: Option<usize>,
+    mode: RuntimeMode,
+    registry: Option<Registry>,
+}
+
+impl SessionBuilder {
+    /// How many worker threads; 1 if not given.
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// How tables are read.
+    #[must_use]
+    pub fn runtime_mode(mut self, mode: RuntimeMode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// The connectors; the standard ones if not given.
+    #[must_use]
+    pub fn connectors(mut self, registry: Registry) -> Self {
+        self.registry = Some(registry);
+        self
+    }
+
+    /// Starts the workers.
+    ///
+    /// Errors: no worker; threads that can't be started.
+    pub fn build(self) -> Result<Session> {
+        let workers = self.workers.unwrap_or(1);
+        if workers == 0 {
+            return Err(Error::user("a session needs at least one worker"));
+        }
+        let in_flight = Arc::new(Gauge::default());
+        let (links, guards) = start_workers(workers, &in_flight)?;
+        let sequencer = Arc::new(Sequencer::new(links, in_flight));
+        let context = RunContext {
+            sequencer,
+            session: Arc::new(SessionTime::default()),
+            followers: Arc::new(Followers::default()),
+        };
+        let inner = Inner {
+            context,
+            workers,
+            guards: Mutex::new(Some(guards)),
+            planner: RwLock::new(Planner::new()?),
+            registry: self.registry.unwrap_or_else(Registry::standard),
+            catalog: Mutex::default(),
+            mode: Mutex::new(self.mode),
+            deferred: AtomicBool::new(false),
+            inputs: AtomicU32::new(0),
+            changing: Mutex::new(()),
+        };
+        Ok(Session(Arc::new(inner)))
+    }
+}
+
+/// What a session knows by name.
+#[derive(Default)]
+pub(crate) struct Catalog {
+    pub tables: BTreeMap<String, Arc<Run>>,
+    pub views: BTreeMap<String, ViewEntry>,
+    pub sinks: BTreeMap<String, super::sinks::SinkEntry>,
+}
+
+/// A view by name.
+pub(crate) struct ViewEntry {
+    /// The statement, for `SHOW CREATE`.
+    pub text: String,
+    /// The query that keeps it, where it is materialized.
+    pub query: Option<Stored>,
+    /// What it reads.
+    pub reads: BTreeSet<String>,
+}
+
+/// A view that is kept up to date.
+#[derive(Clone)]
+pub(crate) struct Stored {
+    pub shared: Arc<QueryShared>,
+    pub presentation: Vec<crate::plan::Order>,
+}
+
+/// How a query reads its tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// The session's runs, shared with all other queries.
+    Live,
+    /// All that there is now, to the end.
+    Bounded,
+    /// All that there is now, without an end.
+    AvailableNow,
+}
+
+/// The parts of a session, shared by its handles.
+pub(crate) struct Inner {
+    context: RunContext,
+    workers: usize,
+    guards: Mutex<Option<WorkerGuards<()>>>,
+    planner: RwLock<Planner>,
+    pub registry: Registry,
+    catalog: Mutex<Catalog>,
+    mode: Mutex<RuntimeMode>,
+    /// Whether tables wait to be started, so that all queries of a script see them from the beginning.
+    deferred: AtomicBool,
+    inputs: AtomicU32,
+    /// Held while a statement changes tables.
+    pub changing: Mutex<()>,
+}
+
+/// An engine: statements and queries go in, answers are kept up to date. Clones are handles of one session.
+#[derive(Clone)]
+pub struct Session(pub(crate) Arc<Inner>);
+
+impl Session {
+    /// A session with one worker.
+    pub fn new() -> Result<Self> {
+        Self::builder().build()
+    }
+
+    /// A session to be configured.
+    pub fn builder() -> SessionBuilder {
+        SessionBuilder::default()
+    }
+
+    /// The number of workers.
+    pub fn workers(&self) -> usize {
+        self.0.workers
+    }
+
+    /// A query in SQL.
+    ///
+    /// Errors point at the place in `text`.
+    pub fn sql(&self, text: &str) -> Result<DataFrame> {
+        let query = crate::sql::parse_query(text)?;
+        let plan = self.0.planner().logical(&query)?;
+        Ok(DataFrame::new(self.0.clone(), plan))
+    }
+
+    /// A table or view as a query.
+    pub fn table(&self, name: &str) -> Result<DataFrame> {
+        let plan = self.0.planner().scan(name)?;
+        Ok(DataFrame::new(self.0.clone(), plan))
+    }
+
+    /// A way to push rows into a table that is in memory or has `connector = 'channel'`.
+    pub fn input(&self, table: &str) -> Result<Input> {
+        let run = self.0.run(table)?;
+        match run.declaration.origin {
+            Origin::Memory | Origin::Channel => {
+                let number = self.0.inputs.fetch_add(1, Ordering::Relaxed);
+                Ok(Input::new(self.0.clone(), run, number))
+            }
+            Origin::Connector(..) => Err(Error::user(format!(
+                "table '{table}' is read by a connector; rows can be pushed into tables in memory and into those with \
+                 connector = 'channel'"
+            ))),
+        }
+    }
+
+    /// Starts to maintain a query under a name, for snapshots, subscriptions and other queries.
+    pub fn create_view(&self, name: &str, query: &DataFrame) -> Result<View> {
+        self.0.create_view(name, &query.plan, true, String::new())
+    }
+
+    /// A materialized view by name.
+    pub fn view(&self, name: &str) -> Result<View> {
+        let catalog = self.0.catalog();
+        let entry = catalog.views.get(name).ok_or_else(|| Error::user(format!("there is no view '{name}'")))?;
+        let stored = entry.query.clone().ok_or_else(|| {
+            Error::user(format!("view '{name}' is not materialized: select from it, or create it MATERIALIZED"))
+        })?;
+        Ok(View::new(self.0.clone(), name, stored))
+    }
+
+    /// Makes a Rust function callable in queries.
+    pub fn register_udf(&self, function: ScalarUDF) {
+        self.0.planner_mut().register_udf(function);
+    }
+
+    /// Stops reading and ends all queries: what was read is worked through, nothing more becomes final.
+    pub fn stop(&self) {
+        self.0.stop();
+    }
+}
+
+impl Inner {
+    pub fn context(&self) -> &RunContext {
+        &self.context
+    }
+
+    pub fn catalog(&self) -> MutexGuard<'_, Catalog> {
+        self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn planner(&self) -> std::sync::RwLockReadGuard<'_, Planner> {
+        self.planner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn planner_mut(&self) -> std::sync::RwLockWriteGuard<'_, Planner> {
+        self.planner.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn mode(&self) -> RuntimeMode {
+        *self.mode.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn set_mode(&self, mode: RuntimeMode) {
+        *self.mode.lock().unwrap_or_else(PoisonError::into_inner) = mode;
+    }
+
+    /// The run of a table.
+    pub fn run(&self, table: &str) -> Result<Arc<Run>> {
+        self.catalog().tables.get(table).cloned().ok_or_else(|| Error::user(format!("there is no table '{table}'")))
+    }
+
+    /// Adds a declared table; it is read once a query needs it.
+    pub fn add_table(&self, declaration: Declaration) -> Result<()> {
+        let meta = declaration.meta();
+        let name = declaration.name.clone();
+        let run = Run::new(Arc::new(declaration), &self.context);
+        self.planner_mut().register_table(meta)?;
+        self.catalog().tables.insert(name, run);
+        Ok(())
+    }
+
+    /// Holds back the start of tables until [`Inner::begin`].
+    pub fn defer(&self) {
+        self.deferred.store(true, Ordering::Release);
+    }
+
+    /// Starts the tables that queries read.
+    pub fn begin(&self) -> Result<()> {
+        self.deferred.store(false, Ordering::Release);
+        let runs: Vec<_> = self.catalog().tables.values().filter(|run| run.is_used()).cloned().collect();
+        runs.iter().try_for_each(|run| run.start(false))
+    }
+
+    /// Ends the tables that are in memory: nobody will push any more.
+    pub fn close_memory(&self) {
+        let runs: Vec<_> = self.catalog().tables.values().cloned().collect();
+        for run in runs.iter().filter(|run| matches!(run.declaration.origin, Origin::Memory | Origin::Channel)) {
+            run.lock().end();
+        }
+    }
+
+    pub fn stop(&self) {
+        let runs: Vec<_> = self.catalog().tables.values().cloned().collect();
+        runs.iter().for_each(|run| run.stop());
+    }
+
+    pub fn create_view(self: &Arc<Self>, name: &str, plan: &LogicalPlan, store: bool, text: String) -> Result<View> {
+        let physical = self.planner().physical(plan, Purpose::Maintain)?;
+        let presentation = physical.presentation.clone();
+        let properties = physical.nodes[physical.root].properties.clone();
+        let schema = physical.nodes[physical.root].schema.clone();
+        let reads = relations(&physical).into_iter().map(|r| r.name().to_owned()).collect();
+        let shared = self.install(name, physical, Reading::Live, store, None)?;
+        self.planner_mut().register_view(name, schema, properties)?;
+        let stored = Stored { shared, presentation };
+        let entry = ViewEntry { text, query: Some(stored.clone()), reads };
+        self.catalog().views.insert(name.to_owned(), entry);
+        Ok(View::new(self.clone(), name, stored))
+    }
+
+    /// Starts a query whose output is read as it comes.
+    pub fn subscribe(
+        self: &Arc<Self>,
+        name: &str,
+        plan: &LogicalPlan,
+        mode: OutputMode,
+        trigger: Trigger,
+        reading: Reading,
+    ) -> Result<Subscription> {
+        let physical = self.planner().physical(plan, Purpose::Output(mode))?;
+        self.subscribe_plan(name, physical, mode, trigger, reading)
+    }
+
+    pub fn subscribe_plan(
+        self: &Arc<Self>,
+        name: &str,
+        plan: Plan,
+        mode: OutputMode,
+        trigger: Trigger,
+        reading: Reading,
+    ) -> Result<Subscription> {
+        let emitter = Emitter::new(mode, Shape::of(&plan), self.workers)?;
+        let (sender, receiver) = unbounded();
+        let reading = if trigger == Trigger::AvailableNow { Reading::AvailableNow } else { reading };
+        let shared = self.install(name, plan, reading, false, Some(sender))?;
+        Ok(Subscription::new(self.clone(), shared, receiver, emitter, trigger))
+    }
+
+    /// Renders a plan on all workers and connects it to its relations.
+    fn install(
+        self: &Arc<Self>,
+        name: &str,
+        plan: Plan,
+        reading: Reading,
+        store: bool,
+        output: Option<crossbeam_channel::Sender<super::query::Output>>,
+    ) -> Result<Arc<QueryShared>> {
+        let id = self.context.sequencer.number();
+        let schema = plan.nodes[plan.root].schema.clone();
+        let relations = relations(&plan);
+        let mut upstream = Vec::new();
+        let mut views = Vec::new();
+        let mut tables: Vec<(Relation, Arc<Run>)> = Vec::new();
+        {
+            let catalog = self.catalog();
+            for relation in relations {
+                match &relation {
+                    Relation::View { name } => {
+                        let stored = catalog.views.get(name).and_then(|v| v.query.as_ref());
+                        let stored = stored.ok_or_else(|| Error::user(format!("there is no view '{name}'")))?;
+                        upstream.push(stored.shared.clone());
+                        views.push((relation, stored.shared.clone()));
+                    }
+                    Relation::Table { name, .. } | Relation::Late { name } => {
+                        let run = catalog.tables.get(name).cloned();
+                        let run = run.ok_or_else(|| Error::user(format!("there is no table '{name}'")))?;
+                        tables.push((relation, run));
+                    }
+                }
+            }
+        }
+        let shared = QueryShared::new(id, name.to_owned(), schema, self.workers, output, upstream);
+        let hold = hold_all(&views.iter().map(|(_, shared)| shared.clone()).collect::<Vec<_>>())?;
+        let plan_result = self.attach(&shared, plan, reading, store, tables, &views, hold);
+        views.iter().for_each(|(_, view)| view.release(hold));
+        plan_result?;
+        Ok(shared)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one step of `install`, cut out for its locks")]
+    fn attach(
+        &self,
+        shared: &Arc<QueryShared>,
+        plan: Plan,
+        reading: Reading,
+        store: bool,
+        tables: Vec<(Relation, Arc<Run>)>,
+        views: &[(Relation, Arc<QueryShared>)],
+        hold: Time,
+    ) -> Result<()> {
+        // Runs of the session's tables whose intake must stand still while the query is attached. Tables that follow
+        // come after those that lead: the order of all locks.
+        let mut live: BTreeMap<(bool, String), Arc<Run>> = BTreeMap::new();
+        for (_, run) in &tables {
+            let declaration = &run.declaration;
+            live.insert((declaration.event_time.is_none(), declaration.name.clone()), run.clone());
+        }
+        let mut guards: HashMap<String, MutexGuard<'_, super::intake::Intake>> = HashMap::new();
+        for ((_, name), run) in &live {
+            guards.insert(name.clone(), run.lock());
+        }
+        let mut feeds = Vec::new();
+        let mut histories = Vec::new();
+        let mut replays: HashMap<String, Arc<Run>> = HashMap::new();
+        let mut start: Vec<(Arc<Run>, bool)> = Vec::new();
+        for (relation, run) in &tables {
+            let name = &run.declaration.name;
+            let Some(intake) = guards.get_mut(name) else { continue };
+            let (drop_late, late_only) = match relation {
+                Relation::Table { drop_late, .. } => (*drop_late, false),
+                Relation::Late { .. } => (false, true),
+                Relation::View { .. } => continue,
+            };
+            let untouched = !run.has_started() && intake.counts.rows == 0;
+            let mut of_relation = Vec::new();
+            let from_history = match (&run.declaration.origin, reading) {
+                (Origin::Memory, Reading::Live) => {
+                    of_relation.extend(intake.feeds(drop_late, late_only));
+                    intake.counts.rows > 0
+                }
+                (Origin::Memory, _) => true,
+                (Origin::Channel, Reading::Live) if intake.counts.rows == 0 => {
+                    of_relation.extend(intake.feeds(drop_late, late_only));
+                    false
+                }
+                (Origin::Channel, _) => return Err(past_is_gone(name)),
+                (Origin::Connector(..), Reading::Live) if untouched => {
+                    of_relation.extend(intake.feeds(drop_late, late_only));
+                    start.push((run.clone(), false));
+                    run.depend(shared);
+                    false
+                }
+                (Origin::Connector(..), _) => {
+                    if run.guarantee()? == Guarantee::Once {
+                        return Err(past_is_gone(name));
+                    }
+                    let again = replays.entry(name.clone()).or_insert_with(|| {
+                        if reading == Reading::Live && !run.declaration.is_static {
+                            let limit = intake.positions.clone();
+                            Run::replay(run.declaration.clone(), intake.cuts(), limit, &self.context)
+                        } else {
+                            Run::new(run.declaration.clone(), &self.context)
+                        }
+                    });
+                    of_relation.extend(again.lock().feeds(drop_late, late_only));
+                    if reading == Reading::Live && !run.declaration.is_static {
+                        of_relation.extend(intake.feeds(drop_late, late_only));
+                        run.depend(shared);
+                    }
+                    again.depend(shared);
+                    start.push((again.clone(), reading == Reading::AvailableNow));
+                    false
+                }
+            };
+            if from_history {
+                let feed = self.context.sequencer.number();
+                of_relation.push((feed, Some(SINCE_EVER)));
+                let wanted = |kind: FeedKind| match kind {
+                    FeedKind::OnTime => !late_only,
+                    FeedKind::Late => late_only || !drop_late,
+                };
+                let history = intake.history.iter().flatten().filter(|(kind, _)| wanted(*kind));
+                histories.push((feed, history.map(|(_, updates)| updates.clone()).collect::<Vec<_>>()));
+            }
+            feeds.push(RelationFeeds { relation: relation.clone(), feeds: of_relation });
+        }
+        let spec = Arc::new(QuerySpec {
+            id: shared.id,
+            name: shared.name.clone(),
+            plan,
+            tables: feeds,
+            views: views.iter().map(|(relation, view)| (relation.clone(), view.id)).collect(),
+            as_of: hold,
+            once: reading != Reading::Live,
+            store,
+            shared: shared.clone(),
+        });
+        let sequencer = &self.context.sequencer;
+        sequencer.lock().command(|| Command::AddQuery(spec.clone()));
+        for (feed, history) in histories {
+            let mut turn = 0;
+            history.into_iter().for_each(|updates| share_out(sequencer, feed, updates, &mut turn));
+            sequencer.lock().frontier(feed, None);
+        }
+        drop(guards);
+        if reading != Reading::Live || !self.deferred.load(Ordering::Acquire) {
+            start.iter().try_for_each(|(run, available_now)| run.start(*available_now))?;
+        } else {
+            // Replays are never deferred: only the session's own runs wait for the end of the script.
+            start.iter().filter(|(run, _)| run.is_replay()).try_for_each(|(run, _)| run.start(false))?;
+        }
+        Ok(())
+    }
+
+    pub fn drop_query(&self, id: u64) {
+        self.context.sequencer.lock().command(|| Command::DropQuery(id));
+    }
+
+    /// Reads a stored view at its last closed time.
+    pub fn peek(&self, stored: &Stored) -> Result<(Time, Vec<(crate::columns::Columns, Vec<i64>)>)> {
+        if let Some((error, count)) = stored.shared.error() {
+            return Err(Error::data(match count {
+                1 => error.to_string(),
+                _ => format!("{error} (and {} more rows in error)", count - 1),
+            }));
+        }
+        if let Some(failure) = stored.shared.failure() {
+            return Err(failure);
+        }
+        let as_of = hold_all(std::slice::from_ref(&stored.shared))?;
+        let (sender, receiver) = unbounded();
+        let query = stored.shared.id;
+        self.context.sequencer.lock().command(|| Command::Peek { query, as_of, reply: sender.clone() });
+        drop(sender);
+        let mut rows = Vec::new();
+        for _ in 0..self.workers {
+            let part = receiver.recv().map_err(|_| Error::internal("a worker is gone"))?;
+            rows.extend(part);
+        }
+        stored.shared.release(as_of);
+        Ok((as_of, rows))
+    }
+}
+
+fn past_is_gone(table: &str) -> Error {
+    Error::user(format!(
+        "table '{table}' has already been read and its source can't be read again: create the query before rows arrive"
+    ))
+}
+
+/// A time at which all views can be read, held in each of them; waits until each has closed one.
+fn hold_all(views: &[Arc<QueryShared>]) -> Result<Time> {
+    let Some(first) = views.first() else { return Ok(SINCE_EVER) };
+    loop {
+        if let Some(failed) = views.iter().find_map(|view| view.failure()) {
+            return Err(failed);
+        }
+        let ends = views.iter().map(|view| view.frontier());
+        // The last time that is closed in all; views that have ended are final at any later time.
+        let time = ends.flatten().min().map_or(Some(Time::MAX - 1), |frontier| frontier.checked_sub(1));
+        if let Some(time) = time {
+            let held = views.iter().take_while(|view| view.hold_at(time)).count();
+            if held == views.len() {
+                return Ok(time);
+            }
+            views[..held].iter().for_each(|view| view.release(time));
+        }
+        if first.stopped.load(Ordering::Acquire) {
+            return Err(Error::user(format!("view '{}' was stopped", first.name)));
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+/// The relations that a plan reads, each once.
+fn relations(plan: &Plan) -> Vec<Relation> {
+    let mut relations = Vec::new();
+    for node in &plan.nodes {
+        if let Op::Get { relation, .. } = &node.op {
+            if !relations.contains(relation) {
+                relations.push(relation.clone());
+            }
+        }
+    }
+    relations
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop();
+        self.context.sequencer.lock().command(|| Command::Shutdown);
+        // Joins the workers; a panic of one has already ended the process.
+        drop(self.guards.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}

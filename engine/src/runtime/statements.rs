@@ -1,0 +1,607 @@
+//! Executing statements.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema};
+use headwater_connectors::{Changes, Options, OutputMode, TableSpec};
+
+use super::intake::IntakeCounts;
+use super::session::{Inner, Reading, Session, ViewEntry};
+use super::settings::RuntimeMode;
+use super::sinks::{Query, SinkEntry};
+use super::subscription::Subscription;
+use super::table::{Declaration, EventTime, Origin};
+use crate::dataframe::DataFrame;
+use crate::error::{Error, Result};
+use crate::sql::{self, CreateSink, CreateTable, CreateView, Drop, DropKind, Parsed, Show, Statement, Trigger};
+
+/// What a statement did.
+pub enum Outcome {
+    /// Something was created, dropped or set; a sentence says what.
+    Done(String),
+    /// Rows of an in-memory table changed.
+    Changed(u64),
+    /// Rows to show: of `SHOW` and `DESCRIBE`.
+    Rows(RecordBatch),
+    /// Text to show: of `EXPLAIN` and `SHOW CREATE`.
+    Text(String),
+    /// A query to be run as the caller likes.
+    Query(Box<DataFrame>),
+    /// A sink that is running.
+    Sink(Query),
+}
+
+/// A script whose tables all start together.
+pub struct Script {
+    session: Session,
+    sinks: Vec<Query>,
+    selects: Vec<Subscription>,
+    /// What to show for statements that are not queries, in order.
+    pub shown: Vec<Outcome>,
+}
+
+impl Script {
+    /// The sinks that it started.
+    pub fn sinks(&self) -> &[Query] {
+        &self.sinks
+    }
+
+    /// The answers of its bare queries, in order; waits until the inputs have ended or the session was stopped.
+    pub fn answers(&mut self) -> Result<Vec<RecordBatch>> {
+        std::mem::take(&mut self.selects).into_iter().map(Subscription::finish).collect()
+    }
+
+    /// Waits for all sinks. Errors: the first that failed.
+    pub fn await_termination(&self) -> Result<()> {
+        self.sinks.iter().try_for_each(Query::await_termination)
+    }
+
+    /// The session that it runs in.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+}
+
+/// How a table is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableStatus {
+    /// Its name.
+    pub name: String,
+    /// Rows taken in, late, rejected.
+    pub counts: IntakeCounts,
+    /// How far its source is.
+    pub progress: headwater_connectors::Progress,
+    /// All times before this one, microseconds since the epoch, are closed; `None` when the table has ended.
+    pub frontier: Option<i64>,
+}
+
+impl Session {
+    /// Executes statements one after another. A bare query is given back, not run.
+    ///
+    /// Errors point at the statement and the place in `text`; statements before it stay done.
+    pub fn execute(&self, text: &str) -> Result<Vec<Outcome>> {
+        let parsed = sql::parse(text)?;
+        parsed.iter().map(|statement| self.execute_one(statement)).collect()
+    }
+
+    /// Executes a parsed statement.
+    pub fn execute_one(&self, parsed: &Parsed) -> Result<Outcome> {
+        self.0.execute(parsed).map_err(|error| error.at(&parsed.source, parsed.line, parsed.column))
+    }
+
+    /// Executes all statements and then starts all tables together, so that every query sees them from the beginning.
+    /// Tables in memory are closed at the end: a script pushes nothing more.
+    pub fn run_script(&self, text: &str) -> Result<Script> {
+        let parsed = sql::parse(text)?;
+        let mut script = Script { session: self.clone(), sinks: Vec::new(), selects: Vec::new(), shown: Vec::new() };
+        self.0.defer();
+        for statement in &parsed {
+            match self.execute_one(statement)? {
+                Outcome::Sink(query) => script.sinks.push(query),
+                Outcome::Query(query) => {
+                    let select = self.0.subscribe("select", &query.plan, OutputMode::Complete, Trigger::Continuous, Reading::Live);
+                    script.selects.push(select.map_err(|e| e.at(&statement.source, statement.line, statement.column))?);
+                }
+                shown => script.shown.push(shown),
+            }
+        }
+        self.0.begin()?;
+        self.0.close_memory();
+        Ok(script)
+    }
+
+    /// How the tables are doing.
+    pub fn tables(&self) -> Vec<TableStatus> {
+        let runs: Vec<_> = self.0.catalog().tables.values().cloned().collect();
+        let status = |run: &Arc<super::table::Run>| {
+            let progress = run.progress();
+            let intake = run.lock();
+            TableStatus {
+                name: run.declaration.name.clone(),
+                counts: intake.counts,
+                progress,
+                frontier: intake.frontier().map(headwater_operators::time::to_micros),
+            }
+        };
+        runs.iter().map(status).collect()
+    }
+}
+
+impl Inner {
+    fn execute(self: &Arc<Self>, parsed: &Parsed) -> Result<Outcome> {
+        let text = parsed.text.as_str();
+        match &parsed.statement {
+            Statement::CreateTable(create) => self.create_table(create, text),
+            Statement::CreateView(create) => self.create_view_statement(create, text),
+            Statement::CreateSink(create) => self.create_sink(create, text),
+            Statement::Insert(insert) => self.insert(insert).map(Outcome::Changed),
+            Statement::Delete(delete) => self.delete(delete).map(Outcome::Changed),
+            Statement::Update(update) => self.update(update).map(Outcome::Changed),
+            Statement::Explain(explain) => {
+                let planner = self.planner();
+                let logical = planner.logical(&explain.query)?;
+                Ok(Outcome::Text(planner.explain(&logical, explain.kind)?))
+            }
+            Statement::Show(show) => self.show(show),
+            Statement::Describe(name) => self.show(&Show::Columns(name.clone())),
+            Statement::Drop(drop) => self.drop_statement(drop),
+            Statement::Set { key, value } => self.set(key, value),
+            Statement::Query(query) => {
+                let plan = self.planner().logical(query)?;
+                Ok(Outcome::Query(Box::new(DataFrame::new(self.clone(), plan))))
+            }
+        }
+    }
+
+    fn create_table(&self, create: &CreateTable, text: &str) -> Result<Outcome> {
+        let name = &create.name;
+        if self.exists(name, create.if_not_exists, create.or_replace)? {
+            return Ok(Outcome::Done(format!("table '{name}' exists already")));
+        }
+        let watermark = create.watermark.as_ref().map(|w| (w.column.clone(), Duration::from_micros(w.delay_us)));
+        let declaration = self.declare(
+            name,
+            create.connector.as_deref(),
+            create.options.clone(),
+            create.schema.clone(),
+            watermark,
+            text,
+        )?;
+        if create.or_replace {
+            self.drop_table(name, true)?;
+        }
+        self.add_table(declaration)?;
+        Ok(Outcome::Done(format!("created table '{name}'")))
+    }
+
+    /// Whether something of this name is there and shall stay.
+    fn exists(&self, name: &str, if_not_exists: bool, or_replace: bool) -> Result<bool> {
+        let catalog = self.catalog();
+        let kind = if catalog.tables.contains_key(name) {
+            "table"
+        } else if catalog.views.contains_key(name) {
+            "view"
+        } else if catalog.sinks.contains_key(name) {
+            "sink"
+        } else {
+            return Ok(false);
+        };
+        match (if_not_exists, or_replace) {
+            (true, _) => Ok(true),
+            (false, true) => Ok(false),
+            (false, false) => Err(Error::user(format!(
+                "there is already a {kind} '{name}': choose another name, drop it, or write IF NOT EXISTS"
+            ))),
+        }
+    }
+
+    /// A declaration of a table from its options; infers the columns where none are given.
+    pub fn declare(
+        &self,
+        name: &str,
+        connector: Option<&str>,
+        options: Options,
+        schema: Option<arrow::datatypes::SchemaRef>,
+        watermark: Option<(String, Duration)>,
+        text: &str,
+    ) -> Result<Declaration> {
+        let (own, rest) = super::options::split(options)?;
+        let without = |what: &str| {
+            Error::user(format!("table '{name}' needs its columns declared: {what} has none to infer them from"))
+        };
+        let (origin, schema) = match connector {
+            None if !rest.0.is_empty() => {
+                let option = rest.0.keys().next().map_or("", String::as_str);
+                return Err(Error::user(format!(
+                    "table '{name}' has the option '{option}' but no connector: add connector = 'filesystem' or another"
+                )));
+            }
+            None => (Origin::Memory, schema.ok_or_else(|| without("a table in memory"))?),
+            Some("channel") => {
+                if let Some(option) = rest.0.keys().next() {
+                    return Err(Error::user(format!("the connector 'channel' has no option '{option}'")));
+                }
+                (Origin::Channel, schema.ok_or_else(|| without("a channel"))?)
+            }
+            Some(connector) => {
+                let connector = self.registry.get(connector)?.clone();
+                let mut spec = TableSpec { name: name.to_owned(), options: rest, schema, bounded: false };
+                let schema = connector.schema(&spec)?;
+                spec.schema = Some(schema.clone());
+                (Origin::Connector(connector, spec), schema)
+            }
+        };
+        let event_time = watermark.map(|(column, delay)| {
+            let (index, field) = schema.column_with_name(&column).ok_or_else(|| {
+                let known: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+                Error::user(format!("WATERMARK FOR {column}: table '{name}' has no such column; it has {}", known.join(", ")))
+            })?;
+            if !matches!(field.data_type(), DataType::Timestamp(..) | DataType::Date32 | DataType::Date64) {
+                return Err(Error::user(format!(
+                    "WATERMARK FOR {column}: the column is of type {}, not a timestamp; declare it TIMESTAMP, or convert it",
+                    field.data_type()
+                )));
+            }
+            let bounded_file = matches!(&origin, Origin::Connector(c, spec) if !c.is_stream(spec));
+            Ok(EventTime {
+                column: index,
+                delay,
+                resolution: own.resolution,
+                max_ahead: own.max_ahead,
+                idle_timeout: own.idle_timeout,
+                by_data: own.cut_by_data.unwrap_or(bounded_file),
+            })
+        });
+        let event_time = event_time.transpose()?;
+        let is_stream = match &origin {
+            Origin::Memory | Origin::Channel => true,
+            Origin::Connector(connector, spec) => match (self.mode(), event_time.is_some()) {
+                (RuntimeMode::Batch, _) => false,
+                (RuntimeMode::Streaming, true) => true,
+                _ => own.stream.unwrap_or(event_time.is_some() || connector.is_stream(spec)),
+            },
+        };
+        let origin = match origin {
+            Origin::Connector(connector, spec) => {
+                let bounded = !(is_stream && connector.is_stream(&spec));
+                Origin::Connector(connector, TableSpec { bounded, ..spec })
+            }
+            other => other,
+        };
+        let text = text.to_owned();
+        Ok(Declaration { name: name.to_owned(), schema, origin, event_time, is_static: !is_stream, text })
+    }
+
+    fn create_view_statement(self: &Arc<Self>, create: &CreateView, text: &str) -> Result<Outcome> {
+        let name = &create.name;
+        if self.exists(name, create.if_not_exists, create.or_replace)? {
+            return Ok(Outcome::Done(format!("view '{name}' exists already")));
+        }
+        let plan = self.planner().logical(&create.query)?;
+        if create.or_replace && self.catalog().views.contains_key(name) {
+            self.drop_view(name)?;
+        }
+        if create.materialized {
+            self.create_view(name, &plan, true, text.to_owned())?;
+            return Ok(Outcome::Done(format!("created materialized view '{name}'")));
+        }
+        // Planned now, so that a query that can't be maintained is refused where it is written.
+        let physical = self.planner().physical(&plan, sql::Purpose::Maintain)?;
+        let reads = super::session::relations(&physical).into_iter().map(|r| r.name().to_owned()).collect();
+        self.planner_mut().register_query(name, plan)?;
+        let entry = ViewEntry { text: text.to_owned(), query: None, reads };
+        self.catalog().views.insert(name.clone(), entry);
+        Ok(Outcome::Done(format!("created view '{name}'")))
+    }
+
+    fn create_sink(self: &Arc<Self>, create: &CreateSink, text: &str) -> Result<Outcome> {
+        let name = &create.name;
+        if self.exists(name, create.if_not_exists, create.or_replace)? {
+            return Ok(Outcome::Done(format!("sink '{name}' exists already")));
+        }
+        if create.or_replace {
+            self.drop_sink(name, true)?;
+        }
+        let connector = create.connector.as_deref().ok_or_else(|| {
+            Error::user(format!("sink '{name}' needs WITH (connector = '..'), for example 'print' or 'filesystem'"))
+        })?;
+        let plan = self.planner().logical(&create.query)?;
+        let query = self.start_sink(name, &plan, connector, create.options.clone(), create.mode, create.trigger)?;
+        let physical = self.planner().physical(&plan, sql::Purpose::Output(create.mode))?;
+        let reads = super::session::relations(&physical).into_iter().map(|r| r.name().to_owned()).collect();
+        let entry = SinkEntry { text: text.to_owned(), query: query.clone(), reads };
+        self.catalog().sinks.insert(name.clone(), entry);
+        Ok(Outcome::Sink(query))
+    }
+
+    /// Starts a query that writes to a connector.
+    pub fn start_sink(
+        self: &Arc<Self>,
+        name: &str,
+        plan: &datafusion::logical_expr::LogicalPlan,
+        connector: &str,
+        options: Options,
+        mode: OutputMode,
+        trigger: Trigger,
+    ) -> Result<Query> {
+        let connector = self.registry.get(connector)?.clone();
+        let physical = self.planner().physical(plan, sql::Purpose::Output(mode))?;
+        let schema = physical.nodes[physical.root].schema.clone();
+        let spec = TableSpec { name: name.to_owned(), options, schema: Some(schema), bounded: true };
+        let sink = connector.sink(&spec, mode)?;
+        Query::start(self.subscribe_plan(name, physical, mode, trigger, Reading::Live)?, sink)
+    }
+
+    fn drop_statement(&self, drop: &Drop) -> Result<Outcome> {
+        let name = &drop.name;
+        let (kind, there) = {
+            let catalog = self.catalog();
+            match drop.kind {
+                DropKind::Table => ("table", catalog.tables.contains_key(name)),
+                DropKind::View => ("view", catalog.views.contains_key(name)),
+                DropKind::Sink => ("sink", catalog.sinks.contains_key(name)),
+            }
+        };
+        match (there, drop.if_exists) {
+            (false, true) => return Ok(Outcome::Done(format!("there is no {kind} '{name}'"))),
+            (false, false) => return Err(Error::user(format!("there is no {kind} '{name}'"))),
+            (true, _) => {}
+        }
+        match drop.kind {
+            DropKind::Table => self.drop_table(name, false)?,
+            DropKind::View => self.drop_view(name)?,
+            DropKind::Sink => self.drop_sink(name, false)?,
+        }
+        Ok(Outcome::Done(format!("dropped {kind} '{name}'")))
+    }
+
+    fn drop_table(&self, name: &str, if_exists: bool) -> Result<()> {
+        self.check_unread(name)?;
+        let Some(run) = self.catalog().tables.remove(name) else {
+            return if if_exists { Ok(()) } else { Err(Error::user(format!("there is no table '{name}'"))) };
+        };
+        run.stop();
+        self.planner_mut().drop(name);
+        Ok(())
+    }
+
+    /// Stops maintaining a view.
+    pub fn drop_view(&self, name: &str) -> Result<()> {
+        self.check_unread(name)?;
+        let Some(entry) = self.catalog().views.remove(name) else {
+            return Err(Error::user(format!("there is no view '{name}'")));
+        };
+        if let Some(stored) = entry.query {
+            self.drop_query(stored.shared.id);
+        }
+        self.planner_mut().drop(name);
+        Ok(())
+    }
+
+    fn drop_sink(&self, name: &str, if_exists: bool) -> Result<()> {
+        let Some(entry) = self.catalog().sinks.remove(name) else {
+            return if if_exists { Ok(()) } else { Err(Error::user(format!("there is no sink '{name}'"))) };
+        };
+        entry.query.stop()
+    }
+
+    /// Nothing that is dropped may still be read.
+    fn check_unread(&self, name: &str) -> Result<()> {
+        let catalog = self.catalog();
+        let views = catalog.views.iter().filter(|(_, view)| view.reads.contains(name)).map(|(n, _)| format!("view '{n}'"));
+        let sinks = catalog
+            .sinks
+            .iter()
+            .filter(|(_, sink)| sink.reads.contains(name) && !sink.query.has_ended())
+            .map(|(n, _)| format!("sink '{n}'"));
+        let readers: Vec<_> = views.chain(sinks).collect();
+        if readers.is_empty() {
+            return Ok(());
+        }
+        Err(Error::user(format!("'{name}' is still read by {}: drop what reads it first", readers.join(", "))))
+    }
+
+    fn set(&self, key: &str, value: &str) -> Result<Outcome> {
+        match key {
+            "execution.runtime-mode" | "runtime-mode" | "runtime_mode" => {
+                self.set_mode(value.parse().map_err(Error::user)?);
+                Ok(Outcome::Done(format!("tables declared from here on are read as '{value}'")))
+            }
+            _ => Err(Error::user(format!("there is no setting '{key}'; there is 'execution.runtime-mode'"))),
+        }
+    }
+
+    fn show(&self, show: &Show) -> Result<Outcome> {
+        let catalog = self.catalog();
+        let names = |names: Vec<(String, String)>| {
+            let (names, kinds): (Vec<_>, Vec<_>) = names.into_iter().unzip();
+            text_table(&[("name", names), ("kind", kinds)]).map(Outcome::Rows)
+        };
+        match show {
+            Show::Tables => names(
+                catalog
+                    .tables
+                    .iter()
+                    .map(|(name, run)| {
+                        let kind = if run.declaration.is_static { "batch" } else { "stream" };
+                        (name.clone(), kind.to_owned())
+                    })
+                    .collect(),
+            ),
+            Show::Views => names(
+                catalog
+                    .views
+                    .iter()
+                    .map(|(name, view)| {
+                        let kind = if view.query.is_some() { "materialized" } else { "view" };
+                        (name.clone(), kind.to_owned())
+                    })
+                    .collect(),
+            ),
+            Show::Sinks => names(
+                catalog
+                    .sinks
+                    .iter()
+                    .map(|(name, sink)| {
+                        let state = if sink.query.has_ended() { "ended" } else { "running" };
+                        (name.clone(), state.to_owned())
+                    })
+                    .collect(),
+            ),
+            Show::Functions => {
+                let functions = self.planner().functions();
+                text_table(&[("name", functions)]).map(Outcome::Rows)
+            }
+            Show::Create(name) => {
+                let table = catalog.tables.get(name).map(|run| run.declaration.text.clone());
+                let view = || catalog.views.get(name).map(|view| view.text.clone());
+                let sink = || catalog.sinks.get(name).map(|sink| sink.text.clone());
+                let text = table.or_else(view).or_else(sink);
+                text.map(Outcome::Text).ok_or_else(|| Error::user(format!("there is no table, view or sink '{name}'")))
+            }
+            Show::Columns(name) => {
+                drop(catalog);
+                let plan = self.planner().scan(name)?;
+                let fields = plan.schema().fields().iter();
+                let columns: Vec<(String, String)> =
+                    fields.map(|f| (f.name().clone(), f.data_type().to_string())).collect();
+                let (names, types): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
+                text_table(&[("column", names), ("type", types)]).map(Outcome::Rows)
+            }
+            Show::All => settings(self.mode()).map(Outcome::Rows),
+            Show::Setting(key) if key == "execution.runtime-mode" => settings(self.mode()).map(Outcome::Rows),
+            Show::Setting(key) => {
+                Err(Error::user(format!("there is no setting '{key}'; there is 'execution.runtime-mode'")))
+            }
+        }
+    }
+
+    fn insert(self: &Arc<Self>, insert: &sql::Insert) -> Result<u64> {
+        let run = self.memory_table(&insert.table)?;
+        let rows = DataFrame::new(self.clone(), self.planner().logical(&insert.source)?).collect()?;
+        let schema = &run.declaration.schema;
+        let targets: Vec<usize> = if insert.columns.is_empty() {
+            (0..schema.fields().len()).collect()
+        } else {
+            let find = |column: &String| {
+                schema
+                    .index_of(column)
+                    .map_err(|_| Error::user(format!("table '{}' has no column '{column}'", insert.table)))
+            };
+            insert.columns.iter().map(find).collect::<Result<_>>()?
+        };
+        if targets.len() != rows.num_columns() {
+            return Err(Error::user(format!(
+                "table '{}' takes {} columns here, {} are given",
+                insert.table,
+                targets.len(),
+                rows.num_columns()
+            )));
+        }
+        let mut arrays: BTreeMap<usize, ArrayRef> = BTreeMap::new();
+        for (&target, array) in targets.iter().zip(rows.columns()) {
+            arrays.insert(target, convert(array, schema.field(target), &insert.table)?);
+        }
+        let null = |i: usize| arrow::array::new_null_array(schema.field(i).data_type(), rows.num_rows());
+        let arrays = (0..schema.fields().len()).map(|i| arrays.remove(&i).unwrap_or_else(|| null(i))).collect();
+        let batch = RecordBatch::try_new(schema.clone(), arrays)
+            .map_err(|e| Error::data(format!("table '{}': {e}", insert.table)))?;
+        let count = batch.num_rows() as u64;
+        self.change(&run, &batch, vec![1; batch.num_rows()])?;
+        Ok(count)
+    }
+
+    fn delete(self: &Arc<Self>, delete: &sql::Delete) -> Result<u64> {
+        let run = self.memory_table(&delete.table)?;
+        let _changing = self.changing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let plan = self.planner().matching(&delete.table, delete.filter.as_ref(), &[])?;
+        let batch = DataFrame::new(self.clone(), plan).collect()?;
+        let count = batch.num_rows() as u64;
+        self.change(&run, &batch, vec![-1; batch.num_rows()])?;
+        Ok(count)
+    }
+
+    fn update(self: &Arc<Self>, update: &sql::Update) -> Result<u64> {
+        let run = self.memory_table(&update.table)?;
+        let _changing = self.changing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // The old row's columns, then the new row's.
+        let plan = self.planner().matching(&update.table, update.filter.as_ref(), &update.assignments)?;
+        let rows = DataFrame::new(self.clone(), plan).collect()?;
+        let schema = &run.declaration.schema;
+        let width = schema.fields().len();
+        let (old, new) = rows.columns().split_at(width);
+        let new = new.iter().zip(schema.fields()).map(|(array, field)| convert(array, field, &update.table));
+        let new = new.collect::<Result<Vec<_>>>()?;
+        let count = rows.num_rows();
+        let both = |i: usize| arrow::compute::concat(&[old[i].as_ref(), new[i].as_ref()]);
+        let arrays = (0..width).map(both).collect::<Result<Vec<_>, _>>()?;
+        let batch = RecordBatch::try_new(schema.clone(), arrays)
+            .map_err(|e| Error::data(format!("table '{}': {e}", update.table)))?;
+        let diffs = [vec![-1; count], vec![1; count]].concat();
+        self.change(&run, &batch, diffs)?;
+        Ok(count as u64)
+    }
+
+    fn memory_table(&self, name: &str) -> Result<Arc<super::table::Run>> {
+        let run = self.run(name)?;
+        if matches!(run.declaration.origin, Origin::Memory) {
+            return Ok(run);
+        }
+        Err(Error::user(format!("table '{name}' is read by a connector: only tables in memory can be changed")))
+    }
+
+    /// Applies an atomic change to a table in memory.
+    fn change(&self, run: &super::table::Run, batch: &RecordBatch, diffs: Vec<i64>) -> Result<()> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        {
+            const STATEMENTS: u32 = u32::MAX;
+            let mut intake = run.lock();
+            if intake.frontier().is_none() {
+                return Err(Error::user(format!("table '{}' is closed", run.declaration.name)));
+            }
+            intake.add_split(STATEMENTS, "statements".to_owned());
+            let offset = intake.counts.rows + batch.num_rows() as u64;
+            intake.push(STATEMENTS, batch, Some(diffs), &Changes::One, offset)?;
+            intake.close_round();
+        }
+        self.context().followers.follow();
+        Ok(())
+    }
+}
+
+/// A column as its table wants it; a value that does not fit is an error that shows it.
+fn convert(array: &ArrayRef, field: &Field, table: &str) -> Result<ArrayRef> {
+    let options = arrow::compute::CastOptions { safe: false, ..Default::default() };
+    let converted = if array.data_type() == field.data_type() {
+        Ok(array.clone())
+    } else {
+        arrow::compute::cast_with_options(array, field.data_type(), &options)
+    };
+    let converted =
+        converted.map_err(|e| Error::data(format!("table '{table}', column '{}': {e}", field.name())))?;
+    if !field.is_nullable() && converted.null_count() > 0 {
+        return Err(Error::data(format!("table '{table}', column '{}' is NOT NULL, but a NULL is given", field.name())));
+    }
+    Ok(converted)
+}
+
+fn settings(mode: RuntimeMode) -> Result<RecordBatch> {
+    let value = match mode {
+        RuntimeMode::Declared => "declared",
+        RuntimeMode::Batch => "batch",
+        RuntimeMode::Streaming => "streaming",
+    };
+    text_table(&[("setting", vec!["execution.runtime-mode".to_owned()]), ("value", vec![value.to_owned()])])
+}
+
+fn text_table(columns: &[(&str, Vec<String>)]) -> Result<RecordBatch> {
+    let fields: Vec<_> = columns.iter().map(|(name, _)| Field::new(*name, DataType::Utf8, false)).collect();
+    let arrays = columns.iter().map(|(_, values)| Arc::new(StringArray::from(values.clone())) as ArrayRef).collect();
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
+}

@@ -1,0 +1,163 @@
+//! Reading a query's output as it comes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use headwater_connectors::{Emission, OutputMode};
+use headwater_operators::time::to_micros;
+
+use super::emit::Emitter;
+use super::query::{Output, QueryShared};
+use super::session::Inner;
+use crate::error::Result;
+use crate::sql::Trigger;
+
+/// What waiting for an emission gave.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Changes through a closed time; perhaps none, where only the frontier moved.
+    Emission(Emission),
+    /// Nothing happened in time.
+    Idle,
+    /// The query has ended; there will be no more.
+    End,
+}
+
+/// A reader of a query's output. Dropping it drops the query.
+pub struct Subscription {
+    session: Arc<Inner>,
+    shared: Arc<QueryShared>,
+    receiver: Receiver<Output>,
+    emitter: Emitter,
+    interval: Option<Duration>,
+    last: Instant,
+}
+
+impl Subscription {
+    pub(crate) fn new(
+        session: Arc<Inner>,
+        shared: Arc<QueryShared>,
+        receiver: Receiver<Output>,
+        emitter: Emitter,
+        trigger: Trigger,
+    ) -> Self {
+        let interval = match trigger {
+            Trigger::Continuous | Trigger::AvailableNow => None,
+            Trigger::Within(interval) | Trigger::Every(interval) => Some(interval),
+        };
+        Subscription { session, shared, receiver, emitter, interval, last: Instant::now() }
+    }
+
+    /// The columns.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.shared.schema
+    }
+
+    /// The next emission, waiting for as long as it takes; `None` at the end.
+    ///
+    /// Errors: those of the query's tables; a row in error at the end of the input; a retraction in append mode.
+    pub fn recv(&mut self) -> Result<Option<Emission>> {
+        loop {
+            match self.next(Duration::from_secs(3600))? {
+                Event::Emission(emission) => return Ok(Some(emission)),
+                Event::Idle => {}
+                Event::End => return Ok(None),
+            }
+        }
+    }
+
+    /// The next emission, waiting for at most `wait`. Errors as [`Subscription::recv`].
+    pub fn next(&mut self, wait: Duration) -> Result<Event> {
+        let deadline = Instant::now() + wait;
+        loop {
+            if self.emitter.done() {
+                return Ok(Event::End);
+            }
+            while let Ok(output) = self.receiver.try_recv() {
+                self.absorb(output)?;
+            }
+            let due = self.interval.map_or(self.last, |interval| self.last + interval);
+            let ended = self.emitter.frontier().is_none();
+            let ready = self.emitter.ready();
+            if ready && (ended || Instant::now() >= due) {
+                self.last = Instant::now();
+                self.emitter.stopped = self.shared.stopped.load(Ordering::Acquire);
+                if let Some(emission) = self.emitter.emit()? {
+                    return Ok(Event::Emission(emission));
+                }
+            }
+            let until = if ready && !ended { deadline.min(due.max(Instant::now())) } else { deadline };
+            match self.receiver.recv_deadline(until) {
+                Ok(output) => self.absorb(output)?,
+                Err(RecvTimeoutError::Timeout) if Instant::now() >= deadline => return Ok(Event::Idle),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(Event::End),
+            }
+        }
+    }
+
+    /// Waits for the end of the input and gives the whole final answer, in the order that the query asks for.
+    /// For subscriptions in complete mode. Errors as [`Subscription::recv`].
+    pub fn finish(mut self) -> Result<RecordBatch> {
+        while self.emitter.frontier().is_some() {
+            match self.receiver.recv() {
+                Ok(output) => self.absorb(output)?,
+                Err(_) => break,
+            }
+        }
+        let emission = self.emitter.emit()?;
+        match emission {
+            Some(emission) => repeated(emission),
+            None => Ok(RecordBatch::new_empty(self.shared.schema.clone())),
+        }
+    }
+
+    fn absorb(&mut self, output: Output) -> Result<()> {
+        let rows = self.emitter.absorb(output)?;
+        self.shared.unread.sub(rows);
+        Ok(())
+    }
+
+    /// All times before this one, microseconds since the epoch, are closed and were received; `None` at the end.
+    pub fn frontier(&self) -> Option<i64> {
+        self.emitter.frontier().map(to_micros)
+    }
+
+    /// The error row that holds the view, if any: nothing is emitted while it is there.
+    pub fn error(&self) -> Option<String> {
+        self.emitter.error().map(|e| e.to_string())
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<QueryShared> {
+        &self.shared
+    }
+
+    /// Makes an end that comes now a stop: nothing more becomes final.
+    pub(crate) fn mode(&self) -> OutputMode {
+        self.emitter.mode()
+    }
+}
+
+/// An emission's rows, each as often as it counts.
+pub(crate) fn repeated(emission: Emission) -> Result<RecordBatch> {
+    if emission.counts.iter().all(|count| *count == 1) {
+        return Ok(emission.rows);
+    }
+    let indices: arrow::array::UInt32Array = emission
+        .counts
+        .iter()
+        .enumerate()
+        .flat_map(|(row, count)| std::iter::repeat_n(row as u32, *count as usize))
+        .collect();
+    Ok(arrow::compute::take_record_batch(&emission.rows, &indices)?)
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.session.drop_query(self.shared.id);
+    }
+}

@@ -1,0 +1,313 @@
+//! Tables: what was declared, and the runs that read it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use headwater_connectors::{Connector, Guarantee, Poll, Progress, Source, TableSpec};
+use headwater_operators::stamp::{Cuts, Follower, SessionTime, Stamper};
+
+use super::intake::{Intake, Stamping, stamp_config};
+use super::message::Sequencer;
+use super::query::QueryShared;
+use super::spawn::spawn;
+use crate::error::{Error, Result};
+
+/// How long a reader waits for news before it lets time pass.
+const POLL: Duration = Duration::from_millis(20);
+/// A reader rests while this many rows are on their way to the workers.
+const IN_FLIGHT_ROWS: usize = 1 << 20;
+/// While this many rows are on their way, rounds stay open: work arrives in larger pieces when there is more of it.
+const BUSY_ROWS: usize = 1 << 17;
+
+/// Where a table's rows come from.
+#[derive(Clone)]
+pub(crate) enum Origin {
+    /// `INSERT`, `UPDATE`, `DELETE` and pushes; the table keeps what it has.
+    Memory,
+    /// Pushes from Rust, not kept.
+    Channel,
+    /// A connector.
+    Connector(Arc<dyn Connector>, TableSpec),
+}
+
+/// The event-time column of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EventTime {
+    /// The column.
+    pub column: usize,
+    /// Declared disorder.
+    pub delay: Duration,
+    /// Width of a segment, if declared.
+    pub resolution: Option<Duration>,
+    /// How far ahead of the clock a row may be.
+    pub max_ahead: Option<Duration>,
+    /// After how long a silent split holds nothing back.
+    pub idle_timeout: Option<Duration>,
+    /// Whether rounds are cut by the data alone.
+    pub by_data: bool,
+}
+
+/// A table as declared.
+#[derive(Clone)]
+pub(crate) struct Declaration {
+    pub name: String,
+    pub schema: SchemaRef,
+    pub origin: Origin,
+    /// How it is stamped as a stream; `None` where it has no event time.
+    pub event_time: Option<EventTime>,
+    /// Whether it is a batch: every row at the smallest time.
+    pub is_static: bool,
+    /// The statement that declared it, for `SHOW CREATE`.
+    pub text: String,
+}
+
+impl Declaration {
+    fn stamping(&self) -> Stamping {
+        match (&self.event_time, self.is_static) {
+            (_, true) => Stamping::Static,
+            (Some(event), false) => Stamping::Event {
+                column: event.column,
+                stamper: Box::new(Stamper::new(self.config(event))),
+                cuts: Cuts::default(),
+            },
+            (None, false) => Stamping::Follow(Follower::default()),
+        }
+    }
+
+    fn config(&self, event: &EventTime) -> headwater_operators::stamp::StampConfig {
+        stamp_config(event.delay, event.resolution, event.max_ahead, event.idle_timeout, event.by_data)
+    }
+
+    /// Width of a segment, microseconds.
+    pub fn resolution(&self, event: &EventTime) -> u64 {
+        self.config(event).resolution
+    }
+}
+
+/// One reading of a table, with its stamps.
+pub(crate) struct Run {
+    pub declaration: Arc<Declaration>,
+    intake: Mutex<Intake>,
+    started: AtomicBool,
+    stop: Arc<AtomicBool>,
+    sequencer: Arc<Sequencer>,
+    dependents: Mutex<Vec<Weak<QueryShared>>>,
+    progress: Mutex<Progress>,
+    /// Where to stop, by split; `None` to read to the end.
+    limit: Option<HashMap<String, u64>>,
+    followers: Arc<Followers>,
+}
+
+/// The tables of a session that follow its event time.
+#[derive(Default)]
+pub(crate) struct Followers(Mutex<Vec<Weak<Run>>>);
+
+impl Followers {
+    pub fn add(&self, run: &Arc<Run>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(run));
+    }
+
+    /// Tells them that the session's event time has moved.
+    pub fn follow(&self) {
+        let mut runs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        runs.retain(|run| match run.upgrade() {
+            Some(run) => {
+                run.lock().flush();
+                true
+            }
+            None => false,
+        });
+    }
+}
+
+/// What runs share in a session.
+#[derive(Clone)]
+pub(crate) struct RunContext {
+    pub sequencer: Arc<Sequencer>,
+    pub session: Arc<SessionTime>,
+    pub followers: Arc<Followers>,
+}
+
+impl Run {
+    pub fn new(declaration: Arc<Declaration>, context: &RunContext) -> Arc<Self> {
+        let stamping = declaration.stamping();
+        Self::with(declaration, stamping, None, context)
+    }
+
+    /// A run that reads again what another has read, with the same stamps, and ends there.
+    pub fn replay(
+        declaration: Arc<Declaration>,
+        cuts: Cuts,
+        limit: HashMap<String, u64>,
+        context: &RunContext,
+    ) -> Arc<Self> {
+        let stamping = match &declaration.event_time {
+            Some(event) => Stamping::Event {
+                column: event.column,
+                stamper: Box::new(Stamper::replay(declaration.config(event), cuts)),
+                cuts: Cuts::default(),
+            },
+            None => declaration.stamping(),
+        };
+        Self::with(declaration, stamping, Some(limit), context)
+    }
+
+    fn with(
+        declaration: Arc<Declaration>,
+        stamping: Stamping,
+        limit: Option<HashMap<String, u64>>,
+        context: &RunContext,
+    ) -> Arc<Self> {
+        let follows = matches!(stamping, Stamping::Follow(_));
+        let keeps = matches!(declaration.origin, Origin::Memory);
+        let intake = Intake::new(
+            &declaration.name,
+            stamping,
+            context.sequencer.clone(),
+            context.session.clone(),
+            keeps,
+        );
+        let run = Arc::new(Run {
+            declaration,
+            intake: Mutex::new(intake),
+            started: AtomicBool::new(false),
+            stop: Arc::new(AtomicBool::new(false)),
+            sequencer: context.sequencer.clone(),
+            dependents: Mutex::default(),
+            progress: Mutex::default(),
+            limit,
+            followers: context.followers.clone(),
+        });
+        if follows {
+            context.followers.add(&run);
+        }
+        run
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Intake> {
+        self.intake.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether rows may have gone by.
+    pub fn has_started(&self) -> bool {
+        self.started.load(Ordering::Acquire)
+    }
+
+    pub fn depend(&self, query: &Arc<QueryShared>) {
+        self.dependents.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(query));
+    }
+
+    /// Whether a running query still reads it.
+    pub fn is_used(&self) -> bool {
+        self.dependents.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|q| q.strong_count() > 0)
+    }
+
+    pub fn progress(&self) -> Progress {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
+    fn fail(&self, error: Error) {
+        let error = Error::from_table(&self.declaration.name, error);
+        self.each_dependent(|query| query.fail(error.clone()));
+    }
+
+    fn each_dependent(&self, act: impl Fn(&QueryShared)) {
+        let dependents = self.dependents.lock().unwrap_or_else(PoisonError::into_inner);
+        dependents.iter().filter_map(Weak::upgrade).for_each(|query| act(&query));
+    }
+
+    /// Starts reading, once. Tables that are pushed into need no reader. With `available_now` it reads what there is
+    /// and stops without ending.
+    pub fn start(self: &Arc<Self>, available_now: bool) -> Result<()> {
+        if self.started.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let Origin::Connector(connector, spec) = &self.declaration.origin else { return Ok(()) };
+        let mut spec = spec.clone();
+        spec.bounded |= self.declaration.is_static || available_now || self.limit.is_some();
+        spec.schema = Some(self.declaration.schema.clone());
+        let source = connector.source(&spec)?;
+        let run = self.clone();
+        spawn(format!("read {}", self.declaration.name), move || {
+            if let Err(error) = run.read(source, available_now) {
+                run.fail(error);
+            }
+        })?;
+        Ok(())
+    }
+
+    fn read(&self, mut source: Box<dyn Source>, available_now: bool) -> Result<()> {
+        let mut names: HashMap<u32, String> = HashMap::new();
+        let mut left: Option<BTreeMap<String, u64>> = self.limit.as_ref().map(|l| l.clone().into_iter().collect());
+        while !self.stop.load(Ordering::Acquire) {
+            if left.as_ref().is_some_and(BTreeMap::is_empty) {
+                break;
+            }
+            while self.sequencer.in_flight.get() > IN_FLIGHT_ROWS && !self.stop.load(Ordering::Acquire) {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            let poll = source.poll(POLL)?;
+            *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = source.progress();
+            let mut intake = self.lock();
+            match poll {
+                Poll::Split { split, name } => {
+                    names.insert(split, name.clone());
+                    intake.add_split(split, name);
+                }
+                Poll::SplitEnd(split) => {
+                    if let (Some(left), Some(name)) = (&mut left, names.get(&split)) {
+                        left.remove(name);
+                    }
+                    intake.end_split(split);
+                }
+                Poll::Batch(batch) => {
+                    intake.reject(batch.rejected);
+                    intake.push(batch.split, &batch.rows, batch.diffs, &batch.changes, batch.offset)?;
+                    if let (Some(left), Some(name)) = (&mut left, names.get(&batch.split)) {
+                        if left.get(name).is_some_and(|limit| batch.offset >= *limit) {
+                            left.remove(name);
+                        }
+                    }
+                    if self.sequencer.in_flight.get() < BUSY_ROWS { intake.close_round() } else { intake.flush() }
+                }
+                Poll::Idle => intake.tick(),
+                Poll::End => break,
+            }
+            drop(intake);
+            self.followers.follow();
+        }
+        if self.stop.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        if available_now {
+            self.each_dependent(|query| query.stopped.store(true, Ordering::Release));
+        }
+        match (self.limit.is_some(), available_now) {
+            // The rows that the live run still holds back come from there.
+            (true, _) => self.lock().stop(false),
+            (false, true) => self.lock().stop(true),
+            (false, false) => self.lock().end(),
+        }
+        self.followers.follow();
+        Ok(())
+    }
+
+    /// Whether a later query can read again what has gone by.
+    pub fn guarantee(&self) -> Result<Guarantee> {
+        match &self.declaration.origin {
+            Origin::Memory => Ok(Guarantee::Replayable),
+            Origin::Channel => Ok(Guarantee::Once),
+            Origin::Connector(connector, spec) => {
+                let spec = TableSpec { schema: Some(self.declaration.schema.clone()), ..spec.clone() };
+                Ok(connector.source(&spec)?.guarantee())
+            }
+        }
+    }
+}

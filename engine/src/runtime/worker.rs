@@ -1,0 +1,314 @@
+//! A timely worker's loop: takes messages, feeds dataflows, steps them. It never blocks on anything but having nothing
+//! to do.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+use headwater_operators::arrange::{self, Arrangement};
+use headwater_operators::time::{SINCE_EVER, Time};
+use headwater_operators::{Keyed, UpdateStream, Updates};
+use timely::dataflow::Scope;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::Operator;
+use timely::worker::Worker;
+
+use super::message::{Command, FeedId, Gauge, Message, QuerySpec};
+use super::query::{Output, QueryShared};
+use super::tap::Tap;
+use crate::columns::Columns;
+use crate::plan::Relation;
+use crate::render::{self, Inputs, RowError, SharedArrangements, codec::RowCodec};
+
+/// Rows handed to dataflows before they are stepped.
+const ROWS_PER_STEP: usize = 1 << 16;
+/// A feed rests while one of its queries has more unread output rows than this.
+const UNREAD_ROWS: usize = 1 << 21;
+/// A feed rests while one of its queries has this many rounds and rows that it has not worked through.
+const ROUNDS_AHEAD: usize = 8;
+const ROWS_AHEAD: usize = 1 << 21;
+/// How long a worker sleeps when there is nothing to do and nobody wakes it.
+const PARK: Duration = Duration::from_millis(100);
+
+enum FeedEvent {
+    Data(Updates<Columns>),
+    Frontier(Option<Time>),
+}
+
+struct Subscriber {
+    query: u64,
+    tap: Tap,
+    slot: usize,
+    /// The first event that it gets.
+    from: u64,
+}
+
+#[derive(Default)]
+struct Feed {
+    events: VecDeque<FeedEvent>,
+    /// The number of the first event in `events`.
+    first: u64,
+    subscribers: Vec<Subscriber>,
+}
+
+struct Store {
+    arrangement: Arrangement,
+    codec: RowCodec,
+}
+
+struct Installed {
+    shared: Arc<QueryShared>,
+    taps: Vec<Tap>,
+    store: Option<Store>,
+    /// Frontiers handed over and not yet worked through, each with the rows before it.
+    ahead: VecDeque<(Time, usize)>,
+    rows_ahead: usize,
+    rows_since: usize,
+}
+
+impl Installed {
+    fn rests(&mut self, worker: usize) -> bool {
+        let done = self.shared.worker_frontier(worker);
+        while let Some(&(time, rows)) = self.ahead.front() {
+            if done.is_some_and(|done| done < time) {
+                break;
+            }
+            self.ahead.pop_front();
+            self.rows_ahead -= rows;
+        }
+        self.shared.unread.get() > UNREAD_ROWS || (self.ahead.len() >= ROUNDS_AHEAD && self.rows_ahead > ROWS_AHEAD)
+    }
+
+    fn handed(&mut self, event: &FeedEvent) {
+        match event {
+            FeedEvent::Data(updates) => self.rows_since += updates.len(),
+            FeedEvent::Frontier(Some(time)) if self.rows_since > 0 => {
+                self.ahead.push_back((*time, self.rows_since));
+                self.rows_ahead += std::mem::take(&mut self.rows_since);
+            }
+            FeedEvent::Frontier(_) => {}
+        }
+    }
+}
+
+/// Everything that one worker keeps.
+pub(crate) struct WorkerState {
+    receiver: Receiver<Message>,
+    in_flight: Arc<Gauge>,
+    feeds: HashMap<FeedId, Feed>,
+    queries: HashMap<u64, Installed>,
+    shared: SharedArrangements,
+}
+
+impl WorkerState {
+    pub fn new(receiver: Receiver<Message>, in_flight: Arc<Gauge>) -> Self {
+        WorkerState {
+            receiver,
+            in_flight,
+            feeds: HashMap::new(),
+            queries: HashMap::new(),
+            shared: SharedArrangements::default(),
+        }
+    }
+
+    /// Runs until [`Command::Shutdown`], or until the session is gone.
+    pub fn run(mut self, worker: &mut Worker) {
+        loop {
+            loop {
+                match self.receiver.try_recv() {
+                    Ok(Message::Data(feed, updates)) => self.feed(feed).events.push_back(FeedEvent::Data(updates)),
+                    Ok(Message::Frontier(feed, f)) => self.feed(feed).events.push_back(FeedEvent::Frontier(f)),
+                    Ok(Message::Command(Command::Shutdown)) => return,
+                    Ok(Message::Command(command)) => self.command(worker, command),
+                    Err(crossbeam_channel::TryRecvError::Empty) => break,
+                    Err(crossbeam_channel::TryRecvError::Disconnected) => return,
+                }
+            }
+            let handed = self.hand_over(worker.index());
+            if handed {
+                worker.step();
+            } else {
+                worker.step_or_park(Some(PARK));
+            }
+            self.maintain(worker.index());
+        }
+    }
+
+    fn feed(&mut self, id: FeedId) -> &mut Feed {
+        self.feeds.entry(id).or_default()
+    }
+
+    /// Hands events to the taps, up to a bound; whether there were any.
+    fn hand_over(&mut self, index: usize) -> bool {
+        let mut rows = 0;
+        let mut any = false;
+        for feed in self.feeds.values_mut() {
+            while rows < ROWS_PER_STEP && !feed.events.is_empty() {
+                let queries = &mut self.queries;
+                let rests = feed
+                    .subscribers
+                    .iter()
+                    .filter(|s| s.from <= feed.first)
+                    .any(|s| queries.get_mut(&s.query).is_some_and(|q| q.rests(index)));
+                if rests {
+                    break;
+                }
+                let Some(event) = feed.events.pop_front() else { break };
+                if let FeedEvent::Data(updates) = &event {
+                    rows += updates.len();
+                    self.in_flight.sub(updates.len());
+                }
+                for subscriber in feed.subscribers.iter().filter(|s| s.from <= feed.first) {
+                    if let Some(query) = queries.get_mut(&subscriber.query) {
+                        query.handed(&event);
+                    }
+                    match &event {
+                        FeedEvent::Data(updates) => subscriber.tap.data(updates.clone()),
+                        FeedEvent::Frontier(frontier) => subscriber.tap.frontier(subscriber.slot, *frontier),
+                    }
+                }
+                feed.first += 1;
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Lets stored views forget what nobody can read any more.
+    fn maintain(&mut self, index: usize) {
+        for query in self.queries.values_mut() {
+            if let Some(store) = &mut query.store {
+                store.arrangement.allow_compaction(query.shared.compaction());
+                query.shared.publish_state(index, store.arrangement.state_bytes());
+            }
+        }
+    }
+
+    fn command(&mut self, worker: &mut Worker, command: Command) {
+        match command {
+            Command::AddQuery(spec) => self.add(worker, &spec),
+            Command::DropQuery(id) => {
+                if let Some(query) = self.queries.remove(&id) {
+                    query.taps.iter().for_each(Tap::detach);
+                    self.feeds.values_mut().for_each(|feed| feed.subscribers.retain(|s| s.query != id));
+                }
+                self.shared.release();
+            }
+            Command::Peek { query, as_of, reply } => {
+                let rows = self.queries.get(&query).and_then(|q| q.store.as_ref()).map(|store| store.contents(as_of));
+                let _ = reply.send(rows.unwrap_or_default());
+            }
+            Command::Shutdown => {}
+        }
+    }
+
+    fn add(&mut self, worker: &mut Worker, spec: &Arc<QuerySpec>) {
+        let index = worker.index();
+        let mut wiring = Wiring::default();
+        let store = worker.dataflow_named::<Time, _, _>(&spec.name, |scope| {
+            let mut inputs = QueryInputs { spec, queries: &self.queries, shared: &mut self.shared, wiring: &mut wiring };
+            let rendered = render::render(&spec.plan, scope, &mut inputs);
+            if !spec.store {
+                end(rendered.ok, rendered.errors, index, &spec.shared, |updates| Some(std::mem::take(updates)));
+                return None;
+            }
+            let schema = &spec.plan.nodes[spec.plan.root].schema;
+            let store = Store::new(rendered.ok, schema, &spec.name);
+            end(store.arrangement.stream(), rendered.errors, index, &spec.shared, |_| None);
+            Some(store)
+        });
+        for (feed, tap, slot) in wiring.subscribers {
+            let feed = self.feed(feed);
+            let from = feed.first + feed.events.len() as u64;
+            feed.subscribers.push(Subscriber { query: spec.id, tap, slot, from });
+        }
+        let shared = spec.shared.clone();
+        let taps = wiring.taps;
+        let installed = Installed { shared, taps, store, ahead: VecDeque::new(), rows_ahead: 0, rows_since: 0 };
+        self.queries.insert(spec.id, installed);
+    }
+}
+
+/// What a query's dataflow was connected to.
+#[derive(Default)]
+struct Wiring {
+    taps: Vec<Tap>,
+    subscribers: Vec<(FeedId, Tap, usize)>,
+}
+
+/// A query's relations on this worker.
+struct QueryInputs<'a> {
+    spec: &'a QuerySpec,
+    queries: &'a HashMap<u64, Installed>,
+    shared: &'a mut SharedArrangements,
+    wiring: &'a mut Wiring,
+}
+
+impl<'scope> Inputs<'scope> for QueryInputs<'_> {
+    fn relation(&mut self, scope: Scope<'scope, Time>, relation: &Relation) -> UpdateStream<'scope, Columns> {
+        if let Some((_, query)) = self.spec.views.iter().find(|(view, _)| view == relation) {
+            let store = self.queries.get(query).and_then(|q| q.store.as_ref());
+            if let Some(store) = store {
+                return store.import(scope, self.spec.as_of, self.spec.once);
+            }
+        }
+        let feeds = self.spec.tables.iter().find(|t| t.relation == *relation).map_or(&[][..], |t| &t.feeds);
+        let frontiers = feeds.iter().map(|(_, frontier)| *frontier).collect();
+        let (tap, stream) = Tap::new(scope, &format!("{relation:?}"), frontiers);
+        let slots = feeds.iter().enumerate().map(|(slot, (feed, _))| (*feed, tap.clone(), slot));
+        self.wiring.subscribers.extend(slots);
+        self.wiring.taps.push(tap);
+        stream
+    }
+
+    fn arrangements(&mut self) -> &mut SharedArrangements {
+        self.shared
+    }
+}
+
+/// Ends a dataflow: sends what `take` keeps of each batch, and the errors, to the query's reader, and publishes the
+/// frontier.
+fn end<'scope, C: timely::Container + Clone>(
+    ok: timely::dataflow::Stream<'scope, Time, C>,
+    errors: UpdateStream<'scope, Vec<RowError>>,
+    index: usize,
+    shared: &Arc<QueryShared>,
+    mut take: impl FnMut(&mut C) -> Option<Updates<Columns>> + 'static,
+) {
+    let shared = shared.clone();
+    let _: timely::dataflow::Stream<'scope, Time, Vec<()>> =
+        ok.binary_frontier(errors, Pipeline, Pipeline, "Output", move |_, _| {
+            let mut sent = Some(SINCE_EVER);
+            move |(ok, ok_frontier), (errors, errors_frontier), _output: &mut OutputBuilderSession<'_, Time, NoopBuilder<Vec<()>>>| {
+                let mut updates = Vec::new();
+                ok.for_each(|_, batch| updates.extend(take(batch)));
+                let mut error_changes = Vec::new();
+                errors.for_each(|_, batch| {
+                    let batch = std::mem::take(batch);
+                    let changes = batch.data.into_iter().zip(batch.times).zip(batch.diffs);
+                    error_changes.extend(changes.map(|((error, time), diff)| (error, time, diff)));
+                });
+                let least = |frontier: &MutableAntichain<Time>| frontier.frontier().first().copied();
+                let frontier = match (least(ok_frontier), least(errors_frontier)) {
+                    (Some(a), Some(b)) => Some(a.min(b)),
+                    (a, b) => a.or(b),
+                };
+                if updates.is_empty() && error_changes.is_empty() && frontier == sent {
+                    return;
+                }
+                shared.change_errors(&error_changes);
+                if let Some(output) = &shared.output {
+                    shared.unread.add(updates.iter().map(Updates::len).sum());
+                    let errors = error_changes;
+                    let _ = output.send(Output::Changes { worker: index, updates, errors, frontier });
+                }
+                if frontier != sent {
+                    sent = frontier;
+                    shared.publish(index, frontier);
+                }
+            }
+        });
+}
