@@ -19,6 +19,19 @@ impl Columns {
         Columns { arrays: batch.columns().to_vec(), rows: batch.num_rows() }
     }
 
+    /// `len` rows from `start` on, without a copy.
+    pub fn slice(&self, start: usize, len: usize) -> Self {
+        Columns { arrays: self.arrays.iter().map(|a| a.slice(start, len)).collect(), rows: len }
+    }
+
+    /// Row `row` as text, for messages.
+    pub fn show_row(&self, row: usize) -> String {
+        let show = |array: &ArrayRef| {
+            arrow::util::display::array_value_to_string(array, row).unwrap_or_else(|e| format!("({e})"))
+        };
+        self.arrays.iter().map(show).collect::<Vec<_>>().join(", ")
+    }
+
     /// A batch with these columns under `schema`, which must fit them.
     pub fn to_batch(&self, schema: &SchemaRef) -> Result<RecordBatch, arrow::error::ArrowError> {
         let options = RecordBatchOptions::new().with_row_count(Some(self.rows));

@@ -1,9 +1,53 @@
-//! headwater
+//! An embeddable engine for incremental view maintenance, where batch and stream are one.
+//!
+//! A query in SQL or in the DataFrame API is compiled to a dataflow and its answer is kept up to date by changes that
+//! carry event time. A file that is read once is a stream closed at a single time, so the same operators run a
+//! historical extract and a live feed, and give the same answer.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use headwater::arrow::array::{Int64Array, RecordBatch, StringArray};
+//! use headwater::{OutputMode, Session};
+//!
+//! # fn main() -> headwater::Result<()> {
+//! let session = Session::new()?;
+//! session.execute("CREATE TABLE sales (shop TEXT, amount BIGINT)")?;
+//! let view = session.sql("SELECT shop, sum(amount) AS total FROM sales GROUP BY shop")?.create_view("totals")?;
+//! session.execute("INSERT INTO sales VALUES ('north', 3), ('south', 4), ('north', 5)")?;
+//! session.execute("DELETE FROM sales WHERE amount = 3")?;
+//! # let rows =
+//! session.sql("SELECT * FROM totals ORDER BY shop")?.collect()?;
+//! # assert_eq!(rows.column(1).as_ref(), &Int64Array::from(vec![5, 4]));
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod columns;
-pub mod error;
+mod dataframe;
+mod error;
 pub mod plan;
 pub mod render;
+mod runtime;
 pub mod sql;
 
-pub use error::{Error, Result};
+pub use arrow;
+pub use datafusion;
+pub use headwater_connectors as connectors;
+pub use headwater_connectors::{Emission, Op, OutputMode};
+pub use headwater_operators as operators;
+
+pub use dataframe::{DataFrame, Grouped, Reader, StreamWriter, window};
+pub use error::{Error, Position, Result};
+pub use runtime::{
+    Event, ForEach, Input, IntakeCounts, Outcome, Pushed, Query, RuntimeMode, Script, Session, SessionBuilder, Status,
+    Subscription, TableStatus, View, op_name,
+};
+pub use sql::Trigger;
+
+/// What most programs need.
+pub mod prelude {
+    pub use crate::{DataFrame, OutputMode, Result, Session, Trigger, window};
+    pub use datafusion::functions_aggregate::expr_fn::{avg, count, count_distinct, max, min, stddev, sum};
+    pub use datafusion::logical_expr::{JoinType, cast, lit};
+    pub use datafusion::prelude::col;
+}

@@ -73,6 +73,40 @@ pub enum Purpose {
     Output(OutputMode),
 }
 
+impl Plan {
+    /// Whether the changes of the answer at one time never hold a row twice: where operators that give consolidated
+    /// changes are followed only by projections that keep all their columns.
+    pub fn root_is_consolidated(&self) -> bool {
+        let mut node = self.root;
+        loop {
+            match &self.nodes[node].op {
+                Op::Reduce { .. } | Op::Distinct { .. } | Op::TopK { .. } => return true,
+                Op::Mfp { input, exprs, .. } => {
+                    let kept: std::collections::BTreeSet<usize> = exprs
+                        .iter()
+                        .filter_map(|e| e.downcast_ref::<datafusion::physical_expr::expressions::Column>())
+                        .map(|column| column.index())
+                        .collect();
+                    if kept.len() < self.nodes[*input].schema.fields().len() {
+                        return false;
+                    }
+                    node = *input;
+                }
+                _ => return false,
+            }
+        }
+    }
+}
+
+impl Relation {
+    /// The table's or view's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Relation::Table { name, .. } | Relation::Late { name } | Relation::View { name } => name,
+        }
+    }
+}
+
 /// An operator with what is known of its output.
 #[derive(Clone, Debug)]
 pub struct Node {

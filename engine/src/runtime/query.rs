@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::datatypes::SchemaRef;
 use crossbeam_channel::Sender;
 use headwater_operators::Updates;
-use headwater_operators::time::{SINCE_EVER, Time};
+use headwater_operators::time::{SINCE_EVER, Time, to_micros};
 
 use super::message::Gauge;
+use super::view::Status;
 use crate::columns::Columns;
 use crate::error::Error;
 use crate::render::RowError;
@@ -57,10 +58,19 @@ pub(crate) struct QueryShared {
     holds: Mutex<Holds>,
     errors: Mutex<BTreeMap<RowError, i64>>,
     failure: Mutex<Option<Error>>,
+    /// Stored queries that it reads: their errors are its own.
+    upstream: Vec<Arc<QueryShared>>,
 }
 
 impl QueryShared {
-    pub fn new(id: u64, name: String, schema: SchemaRef, workers: usize, output: Option<Sender<Output>>) -> Arc<Self> {
+    pub fn new(
+        id: u64,
+        name: String,
+        schema: SchemaRef,
+        workers: usize,
+        output: Option<Sender<Output>>,
+        upstream: Vec<Arc<QueryShared>>,
+    ) -> Arc<Self> {
         Arc::new(QueryShared {
             id,
             name,
@@ -73,6 +83,7 @@ impl QueryShared {
             holds: Mutex::new(Holds { since: SINCE_EVER, held: BTreeMap::new() }),
             errors: Mutex::default(),
             failure: Mutex::default(),
+            upstream,
         })
     }
 
@@ -80,6 +91,12 @@ impl QueryShared {
     pub fn frontier(&self) -> Option<Time> {
         let least = self.frontiers.iter().map(|f| f.load(Ordering::Acquire)).min().unwrap_or(CLOSED);
         (least != CLOSED).then_some(least)
+    }
+
+    /// What one worker has published.
+    pub fn worker_frontier(&self, worker: usize) -> Option<Time> {
+        let frontier = self.frontiers[worker].load(Ordering::Relaxed);
+        (frontier != CLOSED).then_some(frontier)
     }
 
     pub fn publish(&self, worker: usize, frontier: Option<Time>) {
@@ -93,21 +110,6 @@ impl QueryShared {
     /// Bytes of stored output, over all workers.
     pub fn state_bytes(&self) -> usize {
         self.state_bytes.iter().map(|b| b.load(Ordering::Relaxed)).sum()
-    }
-
-    /// The last closed time, kept readable until [`QueryShared::release`]; `None` before any time is closed.
-    ///
-    /// An ended query is read at the largest time there is.
-    pub fn hold(&self) -> Option<Time> {
-        let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
-        let time = match self.frontier() {
-            None => Time::MAX,
-            Some(SINCE_EVER) => return None,
-            Some(frontier) => frontier - 1,
-        };
-        let time = time.max(holds.since);
-        *holds.held.entry(time).or_default() += 1;
-        Some(time)
     }
 
     /// Keeps `time` readable if it still is.
@@ -154,8 +156,23 @@ impl QueryShared {
     /// An error that is in the view now, and how many there are.
     pub fn error(&self) -> Option<(RowError, usize)> {
         let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = errors.iter().find(|(_, count)| **count != 0)?;
-        Some((first.0.clone(), errors.len()))
+        match errors.keys().next() {
+            Some(first) => Some((first.clone(), errors.len())),
+            None => self.upstream.iter().find_map(|query| query.error()),
+        }
+    }
+
+    /// How it is doing.
+    pub fn status(&self) -> Status {
+        Status {
+            frontier: self.frontier().map(to_micros),
+            error: self.error().map(|(error, count)| match count {
+                1 => error.to_string(),
+                _ => format!("{error} (and {} more)", count - 1),
+            }),
+            failure: self.failure().map(|e| e.to_string()),
+            state_bytes: self.state_bytes(),
+        }
     }
 
     /// Ends the query with an error, once.

@@ -276,6 +276,22 @@ impl Inner {
         Ok(Declaration { name: name.to_owned(), schema, origin, event_time, is_static: !is_stream, text })
     }
 
+    /// The same table with another watermark.
+    pub fn redeclare(&self, declaration: &Declaration, watermark: (String, Duration)) -> Result<Declaration> {
+        let (connector, options) = match &declaration.origin {
+            Origin::Memory => (None, Options::default()),
+            Origin::Channel => (Some("channel"), Options::default()),
+            Origin::Connector(connector, spec) => (Some(connector.name()), spec.options.clone()),
+        };
+        let mut options = options;
+        let mode = if declaration.is_static { "batch" } else { "stream" };
+        if matches!(declaration.origin, Origin::Connector(..)) {
+            options.0.insert("mode".to_owned(), mode.to_owned());
+        }
+        let schema = Some(declaration.schema.clone());
+        self.declare(&declaration.name, connector, options, schema, Some(watermark), &declaration.text)
+    }
+
     fn create_view_statement(self: &Arc<Self>, create: &CreateView, text: &str) -> Result<Outcome> {
         let name = &create.name;
         if self.exists(name, create.if_not_exists, create.or_replace)? {

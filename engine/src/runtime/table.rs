@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use headwater_connectors::{Connector, Guarantee, Poll, Progress, Source, TableSpec};
 use headwater_operators::stamp::{Cuts, Follower, SessionTime, Stamper};
@@ -14,6 +15,7 @@ use super::message::Sequencer;
 use super::query::QueryShared;
 use super::spawn::spawn;
 use crate::error::{Error, Result};
+use crate::sql::{EventTimeMeta, TableMeta};
 
 /// How long a reader waits for news before it lets time pass.
 const POLL: Duration = Duration::from_millis(20);
@@ -81,9 +83,23 @@ impl Declaration {
         stamp_config(event.delay, event.resolution, event.max_ahead, event.idle_timeout, event.by_data)
     }
 
-    /// Width of a segment, microseconds.
-    pub fn resolution(&self, event: &EventTime) -> u64 {
-        self.config(event).resolution
+    /// What the planner must know.
+    pub fn meta(&self) -> TableMeta {
+        let bounded = match &self.origin {
+            Origin::Memory | Origin::Channel => false,
+            Origin::Connector(_, spec) => spec.bounded,
+        };
+        TableMeta {
+            name: self.name.clone(),
+            schema: self.schema.clone(),
+            event_time: self.event_time.as_ref().filter(|_| !self.is_static).map(|event| {
+                let config = self.config(event);
+                EventTimeMeta { column: event.column, delay_us: config.delay, resolution_us: config.resolution }
+            }),
+            bounded,
+            is_static: self.is_static,
+            append_only: !matches!(self.origin, Origin::Memory),
+        }
     }
 }
 
@@ -191,6 +207,38 @@ impl Run {
         self.intake.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether it reads again what another run has read.
+    pub fn is_replay(&self) -> bool {
+        self.limit.is_some()
+    }
+
+    /// Waits while the engine is behind with what was sent to it.
+    pub fn wait_for_room(&self) {
+        while self.sequencer.in_flight.get() > IN_FLIGHT_ROWS && !self.stop.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    /// Rows that are pushed must have the table's columns.
+    pub fn check(&self, rows: &RecordBatch) -> Result<()> {
+        let declared = &self.declaration.schema;
+        let fits = rows.num_columns() == declared.fields().len()
+            && rows.columns().iter().zip(declared.fields()).all(|(array, field)| array.data_type() == field.data_type());
+        if fits {
+            return Ok(());
+        }
+        let show = |schema: &SchemaRef| {
+            let fields = schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type()));
+            fields.collect::<Vec<_>>().join(", ")
+        };
+        Err(Error::user(format!(
+            "table '{}' has the columns ({}), the rows pushed have ({})",
+            self.declaration.name,
+            show(declared),
+            show(&rows.schema())
+        )))
+    }
+
     /// Whether rows may have gone by.
     pub fn has_started(&self) -> bool {
         self.started.load(Ordering::Acquire)
@@ -250,9 +298,7 @@ impl Run {
             if left.as_ref().is_some_and(BTreeMap::is_empty) {
                 break;
             }
-            while self.sequencer.in_flight.get() > IN_FLIGHT_ROWS && !self.stop.load(Ordering::Acquire) {
-                std::thread::sleep(Duration::from_micros(200));
-            }
+            self.wait_for_room();
             let poll = source.poll(POLL)?;
             *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = source.progress();
             let mut intake = self.lock();

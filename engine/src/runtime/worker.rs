@@ -1,9 +1,7 @@
 //! A timely worker's loop: takes messages, feeds dataflows, steps them. It never blocks on anything but having nothing
 //! to do.
 
-use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +11,9 @@ use headwater_operators::time::{SINCE_EVER, Time};
 use headwater_operators::{Keyed, UpdateStream, Updates};
 use timely::dataflow::Scope;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::Operator;
+use timely::container::NoopBuilder;
+use timely::dataflow::operators::generic::{Operator, OutputBuilderSession};
+use timely::progress::frontier::MutableAntichain;
 use timely::worker::Worker;
 
 use super::message::{Command, FeedId, Gauge, Message, QuerySpec};
@@ -161,13 +161,21 @@ impl WorkerState {
                     rows += updates.len();
                     self.in_flight.sub(updates.len());
                 }
-                for subscriber in feed.subscribers.iter().filter(|s| s.from <= feed.first) {
+                let takers: Vec<_> = feed.subscribers.iter().filter(|s| s.from <= feed.first).collect();
+                for subscriber in &takers {
                     if let Some(query) = queries.get_mut(&subscriber.query) {
                         query.handed(&event);
                     }
-                    match &event {
-                        FeedEvent::Data(updates) => subscriber.tap.data(updates.clone()),
-                        FeedEvent::Frontier(frontier) => subscriber.tap.frontier(subscriber.slot, *frontier),
+                }
+                match event {
+                    FeedEvent::Data(updates) => {
+                        if let Some((last, others)) = takers.split_last() {
+                            others.iter().for_each(|taker| taker.tap.data(updates.clone()));
+                            last.tap.data(updates);
+                        }
+                    }
+                    FeedEvent::Frontier(frontier) => {
+                        takers.iter().for_each(|taker| taker.tap.frontier(taker.slot, frontier));
                     }
                 }
                 feed.first += 1;
