@@ -53,6 +53,9 @@ pub trait Connector: Send + Sync {
     /// The columns, declared or inferred.
     fn schema(&self, table: &TableSpec) -> Result<SchemaRef>;
 
+    /// Whether the table goes on for ever unless it is asked to end: it is then a stream unless it says otherwise.
+    fn is_stream(&self, table: &TableSpec) -> bool;
+
     /// Opens the table for reading; `table.schema` is set.
     fn source(&self, table: &TableSpec) -> Result<Box<dyn Source>>;
 

@@ -27,7 +27,7 @@ pub struct DataFrame {
 /// Lengths are written as `'5 minutes'`. With `slide` equal to `size`, or `""`, windows do not overlap.
 pub fn window(column: &str, size: &str, slide: &str) -> Expr {
     let slide = if slide.is_empty() { size } else { slide };
-    crate::sql::window_expr(vec![col(column), lit(size), lit(slide)])
+    crate::sql::window_expr(col(column), size, Some(slide))
 }
 
 impl DataFrame {
@@ -60,7 +60,7 @@ impl DataFrame {
         let declaration = self.session.run(&name)?.declaration.clone();
         let redeclared = self.session.redeclare(&declaration, (column.to_owned(), delay))?;
         self.session.add_table(redeclared)?;
-        let plan = self.session.planner().scan(&name)?;
+        let plan = self.session.scan(&name)?;
         Ok(DataFrame { session: self.session, plan })
     }
 

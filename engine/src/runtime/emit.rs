@@ -23,27 +23,31 @@ use crate::render::RowError;
 /// What an emitter must know of a plan.
 #[derive(Clone)]
 pub(crate) struct Shape {
-    /// The rows.
-    pub schema: SchemaRef,
+    /// The columns of the dataflow's rows: those of the answer, then ones that only order it or say when it is final.
+    rows: SchemaRef,
+    /// The columns of the answer.
+    schema: SchemaRef,
     /// Whether the changes at one time are already consolidated.
-    pub consolidated: bool,
+    consolidated: bool,
     /// When a row is final, if it can be retracted before.
-    pub final_at: Option<Watermark>,
+    final_at: Option<Watermark>,
     /// Columns that identify a row.
-    pub key: Option<Vec<usize>>,
+    key: Option<Vec<usize>>,
     /// The order of a whole result.
-    pub presentation: Vec<Order>,
+    presentation: Vec<Order>,
 }
 
 impl Shape {
     /// The shape of a plan's answer.
     pub fn of(plan: &Plan) -> Self {
         let root = &plan.nodes[plan.root];
+        let visible = plan.visible();
         Shape {
-            schema: root.schema.clone(),
-            consolidated: plan.root_is_consolidated(),
+            rows: root.schema.clone(),
+            schema: plan.schema.clone(),
+            consolidated: plan.root_is_consolidated() && visible == root.schema.fields().len(),
             final_at: root.properties.final_at,
-            key: root.properties.key.clone(),
+            key: root.properties.key.clone().filter(|key| key.iter().all(|column| *column < visible)),
             presentation: plan.presentation.clone(),
         }
     }
@@ -62,6 +66,8 @@ struct Given {
 pub(crate) struct Emitter {
     mode: OutputMode,
     shape: Shape,
+    /// How many columns rows have in here.
+    width: usize,
     converter: RowConverter,
     keys: RowConverter,
     frontiers: Vec<Option<Time>>,
@@ -85,12 +91,17 @@ fn converter(schema: &SchemaRef, columns: impl Iterator<Item = usize>) -> Result
 impl Emitter {
     /// An emitter for the output of `workers` workers.
     pub fn new(mode: OutputMode, shape: Shape, workers: usize) -> Result<Self> {
-        let width = shape.schema.fields().len();
+        // What tells rows apart: where the hidden columns are of no use they are dropped at once.
+        let width = match mode {
+            OutputMode::Append | OutputMode::Complete => shape.rows.fields().len(),
+            OutputMode::Update | OutputMode::Changelog => shape.schema.fields().len(),
+        };
         let key: Vec<usize> = shape.key.clone().unwrap_or_else(|| (0..width).collect());
         Ok(Emitter {
             mode,
-            converter: converter(&shape.schema, 0..width)?,
-            keys: converter(&shape.schema, key.iter().copied())?,
+            width,
+            converter: converter(&shape.rows, 0..width)?,
+            keys: converter(&shape.rows, key.iter().copied())?,
             shape,
             frontiers: vec![Some(SINCE_EVER); workers],
             emitted: Some(SINCE_EVER),
@@ -108,13 +119,21 @@ impl Emitter {
         match output {
             Output::Changes { worker, updates, errors, frontier } => {
                 let rows = updates.iter().map(Updates::len).sum();
-                self.pending.extend(updates.into_iter().filter(|u| !u.is_empty()));
+                self.pending.extend(updates.into_iter().filter(|u| !u.is_empty()).map(|mut u| {
+                    u.data.arrays.truncate(self.width);
+                    u
+                }));
                 self.pending_errors.extend(errors);
                 self.frontiers[worker] = frontier;
                 Ok(rows)
             }
             Output::Failed(error) => Err(error),
         }
+    }
+
+    /// The mode.
+    pub fn mode(&self) -> OutputMode {
+        self.mode
     }
 
     /// The frontier of the output: all times before it are closed; `None` at the end.
@@ -158,7 +177,8 @@ impl Emitter {
             OutputMode::Update => self.upserts(closed)?,
             OutputMode::Complete => self.complete(closed, frontier)?,
         };
-        let rows = Columns::concat(&given.rows.iter().collect::<Vec<_>>());
+        let mut rows = Columns::concat(&given.rows.iter().collect::<Vec<_>>());
+        rows.arrays.truncate(self.shape.schema.fields().len());
         let rows = if given.ops.is_empty() {
             RecordBatch::new_empty(self.shape.schema.clone())
         } else {
@@ -374,7 +394,7 @@ impl Emitter {
 }
 
 /// The order in which to show rows: the plan's, ties by all columns; `None` to leave them.
-pub(crate) fn presentation_order(columns: &Columns, presentation: &[Order]) -> Result<Option<Vec<u32>>> {
+fn presentation_order(columns: &Columns, presentation: &[Order]) -> Result<Option<Vec<u32>>> {
     if presentation.is_empty() || columns.rows == 0 {
         return Ok(None);
     }

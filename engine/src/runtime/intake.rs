@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use headwater_connectors::{Changes, Rejected};
-use headwater_operators::stamp::{self, Arrival, CutBy, Cuts, Follower, NO_TIME, SessionTime, StampConfig, Stamper};
+use headwater_operators::clock::Clock;
+use headwater_operators::stamp::{self, Arrival, NO_TIME, CutBy, Cuts, Follower, SessionTime, StampConfig, Stamper};
 use headwater_operators::time::{SINCE_EVER, Time};
 use headwater_operators::{Payload, Updates};
 
@@ -31,8 +32,13 @@ pub(crate) enum Stamping {
         /// The cuts so far, where they are recorded.
         cuts: Cuts,
     },
-    /// After the session's event time.
-    Follow(Follower),
+    /// After the session's event time, or the clock.
+    Follow {
+        /// The rule.
+        follower: Box<Follower<Columns>>,
+        /// The cuts so far.
+        cuts: Cuts,
+    },
 }
 
 /// What a table has taken in.
@@ -51,7 +57,7 @@ pub(crate) struct Intake {
     table: String,
     stamping: Stamping,
     sequencer: Arc<Sequencer>,
-    session: Arc<SessionTime>,
+    session: SessionTime,
     pub feed: FeedId,
     pub late_feed: FeedId,
     frontier: Option<Time>,
@@ -80,7 +86,7 @@ impl Intake {
         table: &str,
         stamping: Stamping,
         sequencer: Arc<Sequencer>,
-        session: Arc<SessionTime>,
+        session: SessionTime,
         keep_history: bool,
     ) -> Self {
         let (feed, late_feed) = (sequencer.number(), sequencer.number());
@@ -124,21 +130,29 @@ impl Intake {
                 cuts.append(stamper.take_cuts());
                 cuts.clone()
             }
-            Stamping::Static | Stamping::Follow(_) => Cuts::default(),
+            Stamping::Follow { follower, cuts } => {
+                cuts.append(follower.take_cuts());
+                cuts.clone()
+            }
+            Stamping::Static => Cuts::default(),
         }
     }
 
     pub fn add_split(&mut self, split: u32, name: String) {
         let id = match &mut self.stamping {
             Stamping::Event { stamper, .. } => stamper.add_split(&name, super::clock().now_micros()),
-            Stamping::Static | Stamping::Follow(_) => split,
+            Stamping::Follow { follower, .. } => follower.add_split(&name),
+            Stamping::Static => split,
         };
         self.splits.insert(split, (name, id));
     }
 
     pub fn end_split(&mut self, split: u32) {
-        if let (Some((_, id)), Stamping::Event { stamper, .. }) = (self.splits.get(&split), &mut self.stamping) {
-            stamper.end_split(*id);
+        let Some((_, id)) = self.splits.get(&split) else { return };
+        match &mut self.stamping {
+            Stamping::Event { stamper, .. } => stamper.end_split(*id),
+            Stamping::Follow { follower, .. } => follower.end_split(*id),
+            Stamping::Static => {}
         }
     }
 
@@ -158,6 +172,8 @@ impl Intake {
             self.positions.insert(name.clone(), offset);
         }
         let uniform = |diffs: Option<Vec<i64>>| diffs.unwrap_or_else(|| vec![1; count]);
+        let id = self.splits.get(&split).map(|(_, id)| *id);
+        let unknown = || Error::internal(format!("table '{}': rows of an unknown split {split}", self.table));
         match &mut self.stamping {
             Stamping::Static => {
                 let updates = Updates { data: columns, times: vec![SINCE_EVER; count], diffs: uniform(diffs) };
@@ -165,21 +181,17 @@ impl Intake {
             }
             Stamping::Event { column, stamper, .. } => {
                 let times = event_times(&columns.arrays[*column])?;
-                let split = self.splits.get(&split).map(|(_, id)| *id).ok_or_else(|| {
-                    Error::internal(format!("table '{}': rows of an unknown split {split}", self.table))
-                })?;
                 let changes = match changes {
                     Changes::Each => stamp::Changes::Each,
                     Changes::One => stamp::Changes::One,
                     Changes::Ends(ends) => stamp::Changes::Ends(ends),
                 };
+                let times: Vec<i64> = times.into_iter().map(|time| time.unwrap_or(NO_TIME)).collect();
                 let arrival = Arrival { data: columns, event_times: &times, diffs, changes, offset };
-                stamper.push(split, arrival, super::clock().now_micros());
+                stamper.push(id.ok_or_else(unknown)?, arrival, super::clock().now_micros());
             }
-            Stamping::Follow(follower) => {
-                let time = follower.stamp(self.session.frontier());
-                let updates = Updates { data: columns, times: vec![time; count], diffs: uniform(diffs) };
-                self.send(FeedKind::OnTime, updates);
+            Stamping::Follow { follower, .. } => {
+                follower.push(id.ok_or_else(unknown)?, columns, uniform(diffs), offset);
             }
         }
         Ok(())
@@ -194,8 +206,10 @@ impl Intake {
 
     /// Closes the open round where rounds are cut by arrival, and sends on what is stamped.
     pub fn close_round(&mut self) {
-        if let Stamping::Event { stamper, .. } = &mut self.stamping {
-            stamper.close_round();
+        match &mut self.stamping {
+            Stamping::Event { stamper, .. } => stamper.close_round(),
+            Stamping::Follow { follower, .. } => follower.close_round(),
+            Stamping::Static => {}
         }
         self.flush();
     }
@@ -210,8 +224,10 @@ impl Intake {
 
     /// Ends the table: everything is stamped, there will be no more, and all windows are final.
     pub fn end(&mut self) {
-        if let Stamping::Event { stamper, .. } = &mut self.stamping {
-            stamper.close();
+        match &mut self.stamping {
+            Stamping::Event { stamper, .. } => stamper.close(),
+            Stamping::Follow { follower, .. } => follower.close(),
+            Stamping::Static => {}
         }
         self.flush();
         self.advance(None);
@@ -220,8 +236,10 @@ impl Intake {
     /// Ends the feeds where a reader stops, without saying that the table ends: what is stamped is sent, rows whose
     /// segment is open are cut off there if `cut`, and the readers' queries are told that nothing more is final.
     pub fn stop(&mut self, cut: bool) {
-        if let (Stamping::Event { stamper, .. }, true) = (&mut self.stamping, cut) {
-            stamper.cut();
+        match &mut self.stamping {
+            Stamping::Event { stamper, .. } if cut => stamper.cut(),
+            Stamping::Follow { follower, .. } if cut => follower.close_round(),
+            _ => {}
         }
         self.flush();
         self.advance(None);
@@ -236,7 +254,10 @@ impl Intake {
                 self.counts.late = stamper.counts().late;
                 (stamped.frontier, Some(stamped))
             }
-            Stamping::Follow(follower) => (Some(follower.frontier(self.session.frontier())), None),
+            Stamping::Follow { follower, .. } => {
+                let stamped = follower.drain();
+                (stamped.frontier, Some(stamped))
+            }
         };
         if let Some(stamped) = stamped {
             stamped.on_time.into_iter().for_each(|updates| self.send(FeedKind::OnTime, updates));
@@ -262,7 +283,7 @@ impl Intake {
         }
         self.frontier = frontier;
         if let (Stamping::Event { .. }, Some(time)) = (&self.stamping, frontier) {
-            self.session.advance(time);
+            self.session.raise(time);
         }
         let mut sequence = self.sequencer.lock();
         sequence.frontier(self.feed, frontier);

@@ -10,6 +10,7 @@ use headwater_operators::{Payload, Updates};
 
 use super::query::QueryShared;
 use crate::columns::Columns;
+use crate::error::Result;
 use crate::plan::{Plan, Relation};
 
 /// Identifies a stream of stamped updates with a frontier: a run of a table's intake, or its late rows.
@@ -38,7 +39,7 @@ pub(crate) enum Command {
         /// The time.
         as_of: Time,
         /// Where this worker's rows go.
-        reply: Sender<Vec<(Columns, Vec<i64>)>>,
+        reply: Sender<Result<Vec<(Columns, Vec<i64>)>>>,
     },
     /// Ends the worker's loop.
     Shutdown,

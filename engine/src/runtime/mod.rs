@@ -29,7 +29,6 @@ pub use settings::RuntimeMode;
 pub use sinks::{ForEach, Query, op_name};
 pub use statements::{Outcome, Script, TableStatus};
 pub use subscription::{Event, Subscription};
-pub(crate) use subscription::repeated;
 pub use view::{Status, View};
 
 /// The wall clock of all sessions.

@@ -20,6 +20,8 @@ pub(crate) struct TableOptions {
     pub max_ahead: Option<Duration>,
     /// `cut = 'data'` or `'round'`.
     pub cut_by_data: Option<bool>,
+    /// `time = 'clock'`, or `'session'`.
+    pub by_clock: bool,
 }
 
 /// Takes the engine's options out of a table's; the rest is the connector's.
@@ -41,6 +43,7 @@ pub(crate) fn split(options: Options) -> Result<(TableOptions, Options)> {
         match name.as_str() {
             "mode" => own.stream = Some(either("stream", "batch")?),
             "cut" => own.cut_by_data = Some(either("data", "round")?),
+            "time" => own.by_clock = either("clock", "session")?,
             "resolution" => own.resolution = Some(length()?),
             "idle_timeout" | "scan.watermark.idle-timeout" => own.idle_timeout = Some(length()?),
             "max_ahead" => own.max_ahead = Some(length()?),

@@ -54,6 +54,8 @@ pub(crate) struct QueryShared {
     /// Set when the query is stopped rather than ended: nothing more is final.
     pub stopped: AtomicBool,
     frontiers: Vec<AtomicU64>,
+    /// The last frontier of each worker before the end.
+    finite: Vec<AtomicU64>,
     state_bytes: Vec<AtomicUsize>,
     holds: Mutex<Holds>,
     errors: Mutex<BTreeMap<RowError, i64>>,
@@ -79,6 +81,7 @@ impl QueryShared {
             unread: Gauge::default(),
             stopped: AtomicBool::new(false),
             frontiers: (0..workers).map(|_| AtomicU64::new(SINCE_EVER)).collect(),
+            finite: (0..workers).map(|_| AtomicU64::new(SINCE_EVER)).collect(),
             state_bytes: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             holds: Mutex::new(Holds { since: SINCE_EVER, held: BTreeMap::new() }),
             errors: Mutex::default(),
@@ -100,6 +103,9 @@ impl QueryShared {
     }
 
     pub fn publish(&self, worker: usize, frontier: Option<Time>) {
+        if let Some(frontier) = frontier {
+            self.finite[worker].store(frontier, Ordering::Release);
+        }
         self.frontiers[worker].store(frontier.unwrap_or(CLOSED), Ordering::Release);
     }
 
@@ -132,10 +138,16 @@ impl QueryShared {
         }
     }
 
+    /// The earliest time at which it can be read.
+    pub fn since(&self) -> Time {
+        self.holds.lock().unwrap_or_else(PoisonError::into_inner).since
+    }
+
     /// Up to where the stored output may forget its history: reads at later times, and at this one, stay possible.
     pub fn compaction(&self) -> Time {
         let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
-        let closed = self.frontier().map_or(Time::MAX - 1, |f| f.saturating_sub(1));
+        let finite = self.finite.iter().map(|f| f.load(Ordering::Acquire)).min().unwrap_or(SINCE_EVER);
+        let closed = finite.saturating_sub(1);
         let held = holds.held.keys().next().copied().unwrap_or(Time::MAX);
         holds.since = holds.since.max(closed.min(held));
         holds.since

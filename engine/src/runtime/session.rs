@@ -5,8 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
 use crossbeam_channel::unbounded;
 use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
 use headwater_connectors::{Guarantee, OutputMode, Registry};
@@ -17,7 +15,7 @@ use timely::communication::WorkerGuards;
 use super::emit::{Emitter, Shape};
 use super::input::Input;
 use super::intake::{FeedKind, share_out};
-use super::message::{Command, Gauge, Message, QuerySpec, RelationFeeds, Sequencer};
+use super::message::{Command, Gauge, QuerySpec, RelationFeeds, Sequencer};
 use super::query::QueryShared;
 use super::settings::RuntimeMode;
 use super::spawn::start_workers;
@@ -26,8 +24,9 @@ use super::table::{Declaration, Followers, Origin, Run, RunContext};
 use super::view::View;
 use crate::dataframe::DataFrame;
 use crate::error::{Error, Result};
-use crate::plan::{Op, Plan, Relation};
-use crate::sql::{Planner, Purpose, Trigger};
+use crate::plan::catalog::ViewMeta;
+use crate::plan::{Op, Plan, Purpose, Relation};
+use crate::sql::{Planner, Trigger};
 
 /// Builds a [`Session`].
 #[derive(Default)]
@@ -72,14 +71,14 @@ impl SessionBuilder {
         let sequencer = Arc::new(Sequencer::new(links, in_flight));
         let context = RunContext {
             sequencer,
-            session: Arc::new(SessionTime::default()),
+            session: SessionTime::default(),
             followers: Arc::new(Followers::default()),
         };
         let inner = Inner {
             context,
             workers,
             guards: Mutex::new(Some(guards)),
-            planner: RwLock::new(Planner::new()?),
+            planner: RwLock::new(Planner::new()),
             registry: self.registry.unwrap_or_else(Registry::standard),
             catalog: Mutex::default(),
             mode: Mutex::new(self.mode),
@@ -113,7 +112,6 @@ pub(crate) struct ViewEntry {
 #[derive(Clone)]
 pub(crate) struct Stored {
     pub shared: Arc<QueryShared>,
-    pub presentation: Vec<crate::plan::Order>,
 }
 
 /// How a query reads its tables.
@@ -174,7 +172,7 @@ impl Session {
 
     /// A table or view as a query.
     pub fn table(&self, name: &str) -> Result<DataFrame> {
-        let plan = self.0.planner().scan(name)?;
+        let plan = self.0.scan(name)?;
         Ok(DataFrame::new(self.0.clone(), plan))
     }
 
@@ -244,6 +242,11 @@ impl Inner {
         *self.mode.lock().unwrap_or_else(PoisonError::into_inner) = mode;
     }
 
+    /// All of a table or view, to build on.
+    pub fn scan(&self, name: &str) -> Result<LogicalPlan> {
+        Ok(self.planner().table_scan(name)?.build()?)
+    }
+
     /// The run of a table.
     pub fn run(&self, table: &str) -> Result<Arc<Run>> {
         self.catalog().tables.get(table).cloned().ok_or_else(|| Error::user(format!("there is no table '{table}'")))
@@ -254,7 +257,7 @@ impl Inner {
         let meta = declaration.meta();
         let name = declaration.name.clone();
         let run = Run::new(Arc::new(declaration), &self.context);
-        self.planner_mut().register_table(meta)?;
+        self.planner_mut().register_table(meta);
         self.catalog().tables.insert(name, run);
         Ok(())
     }
@@ -285,14 +288,15 @@ impl Inner {
     }
 
     pub fn create_view(self: &Arc<Self>, name: &str, plan: &LogicalPlan, store: bool, text: String) -> Result<View> {
-        let physical = self.planner().physical(plan, Purpose::Maintain)?;
-        let presentation = physical.presentation.clone();
+        let physical = self.planner().physical(plan, Purpose::View)?;
         let properties = physical.nodes[physical.root].properties.clone();
         let schema = physical.nodes[physical.root].schema.clone();
         let reads = relations(&physical).into_iter().map(|r| r.name().to_owned()).collect();
         let shared = self.install(name, physical, Reading::Live, store, None)?;
-        self.planner_mut().register_view(name, schema, properties)?;
-        let stored = Stored { shared, presentation };
+        let bounded = properties.is_static;
+        let meta = ViewMeta { name: name.to_owned(), schema, properties, bounded, definition: None };
+        self.planner_mut().register_view(meta);
+        let stored = Stored { shared };
         let entry = ViewEntry { text, query: Some(stored.clone()), reads };
         self.catalog().views.insert(name.to_owned(), entry);
         Ok(View::new(self.clone(), name, stored))
@@ -336,7 +340,7 @@ impl Inner {
         output: Option<crossbeam_channel::Sender<super::query::Output>>,
     ) -> Result<Arc<QueryShared>> {
         let id = self.context.sequencer.number();
-        let schema = plan.nodes[plan.root].schema.clone();
+        let schema = plan.schema.clone();
         let relations = relations(&plan);
         let mut upstream = Vec::new();
         let mut views = Vec::new();
@@ -360,7 +364,8 @@ impl Inner {
             }
         }
         let shared = QueryShared::new(id, name.to_owned(), schema, self.workers, output, upstream);
-        let hold = hold_all(&views.iter().map(|(_, shared)| shared.clone()).collect::<Vec<_>>())?;
+        let read: Vec<_> = views.iter().map(|(_, shared)| shared.clone()).collect();
+        let hold = hold_all(&read, reading == Reading::Live)?;
         let plan_result = self.attach(&shared, plan, reading, store, tables, &views, hold);
         views.iter().for_each(|(_, view)| view.release(hold));
         plan_result?;
@@ -497,7 +502,7 @@ impl Inner {
         if let Some(failure) = stored.shared.failure() {
             return Err(failure);
         }
-        let as_of = hold_all(std::slice::from_ref(&stored.shared))?;
+        let as_of = hold_all(std::slice::from_ref(&stored.shared), false)?;
         let (sender, receiver) = unbounded();
         let query = stored.shared.id;
         self.context.sequencer.lock().command(|| Command::Peek { query, as_of, reply: sender.clone() });
@@ -505,7 +510,7 @@ impl Inner {
         let mut rows = Vec::new();
         for _ in 0..self.workers {
             let part = receiver.recv().map_err(|_| Error::internal("a worker is gone"))?;
-            rows.extend(part);
+            rows.extend(part?);
         }
         stored.shared.release(as_of);
         Ok((as_of, rows))
@@ -519,15 +524,20 @@ fn past_is_gone(table: &str) -> Error {
 }
 
 /// A time at which all views can be read, held in each of them; waits until each has closed one.
-fn hold_all(views: &[Arc<QueryShared>]) -> Result<Time> {
+///
+/// That is the last time closed in all of them. Views that have ended are read at the largest time, or, by a query
+/// that goes on (`live`), from the earliest time on that they still tell apart.
+fn hold_all(views: &[Arc<QueryShared>], live: bool) -> Result<Time> {
     let Some(first) = views.first() else { return Ok(SINCE_EVER) };
     loop {
         if let Some(failed) = views.iter().find_map(|view| view.failure()) {
             return Err(failed);
         }
-        let ends = views.iter().map(|view| view.frontier());
-        // The last time that is closed in all; views that have ended are final at any later time.
-        let time = ends.flatten().min().map_or(Some(Time::MAX - 1), |frontier| frontier.checked_sub(1));
+        let time = match views.iter().filter_map(|view| view.frontier()).min() {
+            Some(frontier) => frontier.checked_sub(1),
+            None if live => views.iter().map(|view| view.since()).max(),
+            None => Some(Time::MAX - 1),
+        };
         if let Some(time) = time {
             let held = views.iter().take_while(|view| view.hold_at(time)).count();
             if held == views.len() {
@@ -543,7 +553,7 @@ fn hold_all(views: &[Arc<QueryShared>]) -> Result<Time> {
 }
 
 /// The relations that a plan reads, each once.
-fn relations(plan: &Plan) -> Vec<Relation> {
+pub(crate) fn relations(plan: &Plan) -> Vec<Relation> {
     let mut relations = Vec::new();
     for node in &plan.nodes {
         if let Op::Get { relation, .. } = &node.op {

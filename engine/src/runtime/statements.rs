@@ -1,12 +1,11 @@
 //! Executing statements.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use headwater_connectors::{Changes, Options, OutputMode, TableSpec};
 
 use super::intake::IntakeCounts;
@@ -17,7 +16,9 @@ use super::subscription::Subscription;
 use super::table::{Declaration, EventTime, Origin};
 use crate::dataframe::DataFrame;
 use crate::error::{Error, Result};
-use crate::sql::{self, CreateSink, CreateTable, CreateView, Drop, DropKind, Parsed, Show, Statement, Trigger};
+use crate::plan::Purpose;
+use crate::plan::catalog::ViewMeta;
+use crate::sql::{self, CreateSink, CreateTable, CreateView, DropKind, Parsed, Show, Statement, Trigger};
 
 /// What a statement did.
 pub enum Outcome {
@@ -138,9 +139,9 @@ impl Inner {
             Statement::CreateTable(create) => self.create_table(create, text),
             Statement::CreateView(create) => self.create_view_statement(create, text),
             Statement::CreateSink(create) => self.create_sink(create, text),
-            Statement::Insert(insert) => self.insert(insert).map(Outcome::Changed),
-            Statement::Delete(delete) => self.delete(delete).map(Outcome::Changed),
-            Statement::Update(update) => self.update(update).map(Outcome::Changed),
+            Statement::Insert(insert) => self.apply(&insert.table, |p| p.insert(insert)).map(Outcome::Changed),
+            Statement::Delete(delete) => self.apply(&delete.table, |p| p.delete(delete)).map(Outcome::Changed),
+            Statement::Update(update) => self.apply(&update.table, |p| p.update(update)).map(Outcome::Changed),
             Statement::Explain(explain) => {
                 let planner = self.planner();
                 let logical = planner.logical(&explain.query)?;
@@ -273,7 +274,7 @@ impl Inner {
             other => other,
         };
         let text = text.to_owned();
-        Ok(Declaration { name: name.to_owned(), schema, origin, event_time, is_static: !is_stream, text })
+        Ok(Declaration { name: name.to_owned(), schema, origin, event_time, is_static: !is_stream, by_clock: own.by_clock, text })
     }
 
     /// The same table with another watermark.
@@ -306,9 +307,13 @@ impl Inner {
             return Ok(Outcome::Done(format!("created materialized view '{name}'")));
         }
         // Planned now, so that a query that can't be maintained is refused where it is written.
-        let physical = self.planner().physical(&plan, sql::Purpose::Maintain)?;
+        let physical = self.planner().physical(&plan, Purpose::View)?;
         let reads = super::session::relations(&physical).into_iter().map(|r| r.name().to_owned()).collect();
-        self.planner_mut().register_query(name, plan)?;
+        let root = &physical.nodes[physical.root];
+        let (schema, properties) = (root.schema.clone(), root.properties.clone());
+        let bounded = properties.is_static;
+        let meta = ViewMeta { name: name.clone(), schema, properties, bounded, definition: Some(plan) };
+        self.planner_mut().register_view(meta);
         let entry = ViewEntry { text: text.to_owned(), query: None, reads };
         self.catalog().views.insert(name.clone(), entry);
         Ok(Outcome::Done(format!("created view '{name}'")))
@@ -327,7 +332,7 @@ impl Inner {
         })?;
         let plan = self.planner().logical(&create.query)?;
         let query = self.start_sink(name, &plan, connector, create.options.clone(), create.mode, create.trigger)?;
-        let physical = self.planner().physical(&plan, sql::Purpose::Output(create.mode))?;
+        let physical = self.planner().physical(&plan, Purpose::Output(create.mode))?;
         let reads = super::session::relations(&physical).into_iter().map(|r| r.name().to_owned()).collect();
         let entry = SinkEntry { text: text.to_owned(), query: query.clone(), reads };
         self.catalog().sinks.insert(name.clone(), entry);
@@ -345,14 +350,14 @@ impl Inner {
         trigger: Trigger,
     ) -> Result<Query> {
         let connector = self.registry.get(connector)?.clone();
-        let physical = self.planner().physical(plan, sql::Purpose::Output(mode))?;
+        let physical = self.planner().physical(plan, Purpose::Output(mode))?;
         let schema = physical.nodes[physical.root].schema.clone();
         let spec = TableSpec { name: name.to_owned(), options, schema: Some(schema), bounded: true };
         let sink = connector.sink(&spec, mode)?;
         Query::start(self.subscribe_plan(name, physical, mode, trigger, Reading::Live)?, sink)
     }
 
-    fn drop_statement(&self, drop: &Drop) -> Result<Outcome> {
+    fn drop_statement(&self, drop: &sql::Drop) -> Result<Outcome> {
         let name = &drop.name;
         let (kind, there) = {
             let catalog = self.catalog();
@@ -381,7 +386,7 @@ impl Inner {
             return if if_exists { Ok(()) } else { Err(Error::user(format!("there is no table '{name}'"))) };
         };
         run.stop();
-        self.planner_mut().drop(name);
+        sql::Planner::drop(&mut self.planner_mut(), name);
         Ok(())
     }
 
@@ -394,7 +399,7 @@ impl Inner {
         if let Some(stored) = entry.query {
             self.drop_query(stored.shared.id);
         }
-        self.planner_mut().drop(name);
+        sql::Planner::drop(&mut self.planner_mut(), name);
         Ok(())
     }
 
@@ -481,7 +486,7 @@ impl Inner {
             }
             Show::Columns(name) => {
                 drop(catalog);
-                let plan = self.planner().scan(name)?;
+                let plan = self.scan(name)?;
                 let fields = plan.schema().fields().iter();
                 let columns: Vec<(String, String)> =
                     fields.map(|f| (f.name().clone(), f.data_type().to_string())).collect();
@@ -496,70 +501,21 @@ impl Inner {
         }
     }
 
-    fn insert(self: &Arc<Self>, insert: &sql::Insert) -> Result<u64> {
-        let run = self.memory_table(&insert.table)?;
-        let rows = DataFrame::new(self.clone(), self.planner().logical(&insert.source)?).collect()?;
+    /// Applies `INSERT`, `DELETE` or `UPDATE`: the number of rows that left or came, the larger of the two.
+    fn apply(self: &Arc<Self>, table: &str, changes: impl FnOnce(&sql::Planner) -> Result<sql::Changes>) -> Result<u64> {
+        let run = self.memory_table(table)?;
+        let _changing = self.changing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let changes = changes(&self.planner())?;
         let schema = &run.declaration.schema;
-        let targets: Vec<usize> = if insert.columns.is_empty() {
-            (0..schema.fields().len()).collect()
-        } else {
-            let find = |column: &String| {
-                schema
-                    .index_of(column)
-                    .map_err(|_| Error::user(format!("table '{}' has no column '{column}'", insert.table)))
-            };
-            insert.columns.iter().map(find).collect::<Result<_>>()?
+        let rows = |plan: Option<datafusion::logical_expr::LogicalPlan>| match plan {
+            Some(plan) => fit(&DataFrame::new(self.clone(), plan).collect()?, schema, table),
+            None => Ok(RecordBatch::new_empty(schema.clone())),
         };
-        if targets.len() != rows.num_columns() {
-            return Err(Error::user(format!(
-                "table '{}' takes {} columns here, {} are given",
-                insert.table,
-                targets.len(),
-                rows.num_columns()
-            )));
-        }
-        let mut arrays: BTreeMap<usize, ArrayRef> = BTreeMap::new();
-        for (&target, array) in targets.iter().zip(rows.columns()) {
-            arrays.insert(target, convert(array, schema.field(target), &insert.table)?);
-        }
-        let null = |i: usize| arrow::array::new_null_array(schema.field(i).data_type(), rows.num_rows());
-        let arrays = (0..schema.fields().len()).map(|i| arrays.remove(&i).unwrap_or_else(|| null(i))).collect();
-        let batch = RecordBatch::try_new(schema.clone(), arrays)
-            .map_err(|e| Error::data(format!("table '{}': {e}", insert.table)))?;
-        let count = batch.num_rows() as u64;
-        self.change(&run, &batch, vec![1; batch.num_rows()])?;
-        Ok(count)
-    }
-
-    fn delete(self: &Arc<Self>, delete: &sql::Delete) -> Result<u64> {
-        let run = self.memory_table(&delete.table)?;
-        let _changing = self.changing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let plan = self.planner().matching(&delete.table, delete.filter.as_ref(), &[])?;
-        let batch = DataFrame::new(self.clone(), plan).collect()?;
-        let count = batch.num_rows() as u64;
-        self.change(&run, &batch, vec![-1; batch.num_rows()])?;
-        Ok(count)
-    }
-
-    fn update(self: &Arc<Self>, update: &sql::Update) -> Result<u64> {
-        let run = self.memory_table(&update.table)?;
-        let _changing = self.changing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // The old row's columns, then the new row's.
-        let plan = self.planner().matching(&update.table, update.filter.as_ref(), &update.assignments)?;
-        let rows = DataFrame::new(self.clone(), plan).collect()?;
-        let schema = &run.declaration.schema;
-        let width = schema.fields().len();
-        let (old, new) = rows.columns().split_at(width);
-        let new = new.iter().zip(schema.fields()).map(|(array, field)| convert(array, field, &update.table));
-        let new = new.collect::<Result<Vec<_>>>()?;
-        let count = rows.num_rows();
-        let both = |i: usize| arrow::compute::concat(&[old[i].as_ref(), new[i].as_ref()]);
-        let arrays = (0..width).map(both).collect::<Result<Vec<_>, _>>()?;
-        let batch = RecordBatch::try_new(schema.clone(), arrays)
-            .map_err(|e| Error::data(format!("table '{}': {e}", update.table)))?;
-        let diffs = [vec![-1; count], vec![1; count]].concat();
+        let (leave, come) = (rows(changes.retract)?, rows(changes.insert)?);
+        let batch = arrow::compute::concat_batches(schema, [&leave, &come])?;
+        let diffs = [vec![-1; leave.num_rows()], vec![1; come.num_rows()]].concat();
         self.change(&run, &batch, diffs)?;
-        Ok(count as u64)
+        Ok(leave.num_rows().max(come.num_rows()) as u64)
     }
 
     fn memory_table(&self, name: &str) -> Result<Arc<super::table::Run>> {
@@ -591,20 +547,15 @@ impl Inner {
     }
 }
 
-/// A column as its table wants it; a value that does not fit is an error that shows it.
-fn convert(array: &ArrayRef, field: &Field, table: &str) -> Result<ArrayRef> {
-    let options = arrow::compute::CastOptions { safe: false, ..Default::default() };
-    let converted = if array.data_type() == field.data_type() {
-        Ok(array.clone())
-    } else {
-        arrow::compute::cast_with_options(array, field.data_type(), &options)
-    };
-    let converted =
-        converted.map_err(|e| Error::data(format!("table '{table}', column '{}': {e}", field.name())))?;
-    if !field.is_nullable() && converted.null_count() > 0 {
-        return Err(Error::data(format!("table '{table}', column '{}' is NOT NULL, but a NULL is given", field.name())));
+/// Rows as their table has them; a NULL where there must be none is an error.
+fn fit(rows: &RecordBatch, schema: &SchemaRef, table: &str) -> Result<RecordBatch> {
+    for (array, field) in rows.columns().iter().zip(schema.fields()) {
+        if !field.is_nullable() && array.null_count() > 0 {
+            let column = field.name();
+            return Err(Error::data(format!("table '{table}', column '{column}' is NOT NULL, but a NULL is given")));
+        }
     }
-    Ok(converted)
+    Ok(RecordBatch::try_new(schema.clone(), rows.columns().to_vec())?)
 }
 
 fn settings(mode: RuntimeMode) -> Result<RecordBatch> {

@@ -8,14 +8,14 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use headwater_connectors::{Connector, Guarantee, Poll, Progress, Source, TableSpec};
-use headwater_operators::stamp::{Cuts, Follower, SessionTime, Stamper};
+use headwater_operators::stamp::{Cuts, Follow, Follower, SessionTime, Stamper};
 
 use super::intake::{Intake, Stamping, stamp_config};
 use super::message::Sequencer;
 use super::query::QueryShared;
 use super::spawn::spawn;
 use crate::error::{Error, Result};
-use crate::sql::{EventTimeMeta, TableMeta};
+use crate::plan::catalog::{self, TableMeta};
 
 /// How long a reader waits for news before it lets time pass.
 const POLL: Duration = Duration::from_millis(20);
@@ -62,12 +62,18 @@ pub(crate) struct Declaration {
     pub event_time: Option<EventTime>,
     /// Whether it is a batch: every row at the smallest time.
     pub is_static: bool,
+    /// Whether a table without event time goes by the wall clock instead of the session's event time.
+    pub by_clock: bool,
     /// The statement that declared it, for `SHOW CREATE`.
     pub text: String,
 }
 
 impl Declaration {
-    fn stamping(&self) -> Stamping {
+    fn follow(&self, session: &SessionTime) -> Follow {
+        if self.by_clock { Follow::Clock(Arc::new(*super::clock())) } else { Follow::Session(session.clone()) }
+    }
+
+    fn stamping(&self, session: &SessionTime) -> Stamping {
         match (&self.event_time, self.is_static) {
             (_, true) => Stamping::Static,
             (Some(event), false) => Stamping::Event {
@@ -75,7 +81,10 @@ impl Declaration {
                 stamper: Box::new(Stamper::new(self.config(event))),
                 cuts: Cuts::default(),
             },
-            (None, false) => Stamping::Follow(Follower::default()),
+            (None, false) => Stamping::Follow {
+                follower: Box::new(Follower::new(self.follow(session), true)),
+                cuts: Cuts::default(),
+            },
         }
     }
 
@@ -94,7 +103,7 @@ impl Declaration {
             schema: self.schema.clone(),
             event_time: self.event_time.as_ref().filter(|_| !self.is_static).map(|event| {
                 let config = self.config(event);
-                EventTimeMeta { column: event.column, delay_us: config.delay, resolution_us: config.resolution }
+                catalog::EventTime { column: event.column, delay_us: config.delay, resolution_us: config.resolution }
             }),
             bounded,
             is_static: self.is_static,
@@ -143,13 +152,13 @@ impl Followers {
 #[derive(Clone)]
 pub(crate) struct RunContext {
     pub sequencer: Arc<Sequencer>,
-    pub session: Arc<SessionTime>,
+    pub session: SessionTime,
     pub followers: Arc<Followers>,
 }
 
 impl Run {
     pub fn new(declaration: Arc<Declaration>, context: &RunContext) -> Arc<Self> {
-        let stamping = declaration.stamping();
+        let stamping = declaration.stamping(&context.session);
         Self::with(declaration, stamping, None, context)
     }
 
@@ -166,7 +175,10 @@ impl Run {
                 stamper: Box::new(Stamper::replay(declaration.config(event), cuts)),
                 cuts: Cuts::default(),
             },
-            None => declaration.stamping(),
+            None => Stamping::Follow {
+                follower: Box::new(Follower::replay(declaration.follow(&context.session), true, cuts)),
+                cuts: Cuts::default(),
+            },
         };
         Self::with(declaration, stamping, Some(limit), context)
     }
@@ -177,7 +189,7 @@ impl Run {
         limit: Option<HashMap<String, u64>>,
         context: &RunContext,
     ) -> Arc<Self> {
-        let follows = matches!(stamping, Stamping::Follow(_));
+        let follows = matches!(stamping, Stamping::Follow { .. });
         let keeps = matches!(declaration.origin, Origin::Memory);
         let intake = Intake::new(
             &declaration.name,
@@ -262,7 +274,7 @@ impl Run {
     }
 
     fn fail(&self, error: Error) {
-        let error = Error::from_table(&self.declaration.name, error);
+        let error = error.within(&format!("table '{}'", self.declaration.name));
         self.each_dependent(|query| query.fail(error.clone()));
     }
 

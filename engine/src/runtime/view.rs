@@ -8,7 +8,6 @@ use headwater_connectors::OutputMode;
 use headwater_operators::Payload;
 use headwater_operators::time::to_micros;
 
-use super::emit::presentation_order;
 use super::session::{Inner, Reading, Stored};
 use super::subscription::Subscription;
 use crate::columns::Columns;
@@ -71,10 +70,6 @@ impl View {
         if all.rows == 0 {
             return Ok(RecordBatch::new_empty(self.schema().clone()));
         }
-        let all = match presentation_order(&all, &self.stored.presentation)? {
-            Some(order) => all.gather(&order),
-            None => all,
-        };
         Ok(all.to_batch(self.schema())?)
     }
 
@@ -90,7 +85,7 @@ impl View {
 
     /// Follows the view: its content at a closed time, then its changes.
     pub fn subscribe(&self, mode: OutputMode, trigger: Trigger) -> Result<Subscription> {
-        let plan = self.session.planner().scan(&self.name)?;
+        let plan = self.session.scan(&self.name)?;
         self.session.subscribe(&self.name, &plan, mode, trigger, Reading::Live)
     }
 

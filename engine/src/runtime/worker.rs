@@ -5,13 +5,14 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
 use crossbeam_channel::Receiver;
-use headwater_operators::arrange::{self, Arrangement};
+use headwater_operators::arrange::{self, Arranged, Arrangement};
 use headwater_operators::time::{SINCE_EVER, Time};
-use headwater_operators::{Keyed, UpdateStream, Updates};
+use headwater_operators::{Keyed, Rows, UpdateStream, Updates};
 use timely::dataflow::Scope;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::container::NoopBuilder;
+use timely::container::{CapacityContainerBuilder, NoopBuilder};
 use timely::dataflow::operators::generic::{Operator, OutputBuilderSession};
 use timely::progress::frontier::MutableAntichain;
 use timely::worker::Worker;
@@ -21,7 +22,9 @@ use super::query::{Output, QueryShared};
 use super::tap::Tap;
 use crate::columns::Columns;
 use crate::plan::Relation;
-use crate::render::{self, Inputs, RowError, SharedArrangements, codec::RowCodec};
+use crate::error::{Error, Result};
+use crate::render::codec::Codec;
+use crate::render::{self, Inputs, RowError, SharedArrangements};
 
 /// Rows handed to dataflows before they are stepped.
 const ROWS_PER_STEP: usize = 1 << 16;
@@ -54,9 +57,76 @@ struct Feed {
     subscribers: Vec<Subscriber>,
 }
 
+/// The output of a query, arranged by the whole row.
 struct Store {
     arrangement: Arrangement,
-    codec: RowCodec,
+    codec: Arc<Codec>,
+}
+
+/// Updates of an arrangement that a snapshot reads at a time.
+const READ_STEP: usize = 1 << 16;
+
+impl Store {
+    fn new<'scope>(
+        rows: UpdateStream<'scope, Columns>,
+        schema: &SchemaRef,
+        name: &str,
+    ) -> (Store, Arranged<'scope>) {
+        let codec = Arc::new(render::codec(schema));
+        let encoder = codec.clone();
+        let keyed = rows.unary::<CapacityContainerBuilder<Updates<Keyed<Rows>>>, _, _, _>(Pipeline, "Store", |_, _| {
+            move |input, output| {
+                input.for_each(|capability, batch| {
+                    let Updates { data, times, diffs } = std::mem::take(batch);
+                    let vals = Rows::from_parts(Vec::new(), vec![0; data.rows]);
+                    let data = Keyed::new(encoder.encode(&data.arrays, data.rows), vals);
+                    output.session_with_builder(&capability).give_container(&mut Updates { data, times, diffs });
+                });
+            }
+        });
+        let arranged = arrange::arrange(keyed, name);
+        (Store { arrangement: Arrangement::new(&arranged), codec }, arranged)
+    }
+
+    /// The rows at a time that is closed, with how often each is there.
+    fn contents(&mut self, as_of: Time) -> Result<Vec<(Columns, Vec<i64>)>> {
+        let mut contents = self.arrangement.contents(as_of).map_err(|e| Error::internal(e.to_string()))?;
+        let mut parts = Vec::new();
+        while let Some(content) = contents.next(READ_STEP) {
+            if !content.diffs.is_empty() {
+                parts.push((self.decode(&content.keys), content.diffs));
+            }
+        }
+        Ok(parts)
+    }
+
+    fn decode(&self, keys: &Rows) -> Columns {
+        Columns { arrays: self.codec.decode(keys), rows: keys.len() }
+    }
+
+    /// Reads the store in another dataflow, from a time on.
+    fn import<'scope>(&self, scope: Scope<'scope, Time>, name: &str, as_of: Time) -> UpdateStream<'scope, Columns> {
+        let mut arrangement = self.arrangement.clone();
+        let arranged = match arrangement.import_as_of(scope, name, as_of) {
+            Ok(arranged) => arranged,
+            // The time is held by whoever attaches the query.
+            Err(error) => unreachable!("a held time can't be read: {error}"),
+        };
+        let codec = self.codec.clone();
+        arrange::updates(&arranged, name).unary::<CapacityContainerBuilder<Updates<Columns>>, _, _, _>(
+            Pipeline,
+            "Read",
+            |_, _| {
+                move |input, output| {
+                    input.for_each(|capability, batch| {
+                        let Updates { data, times, diffs } = std::mem::take(batch);
+                        let data = Columns { arrays: codec.decode(&data.keys), rows: data.keys.len() };
+                        output.session_with_builder(&capability).give_container(&mut Updates { data, times, diffs });
+                    });
+                }
+            },
+        )
+    }
 }
 
 struct Installed {
@@ -206,8 +276,9 @@ impl WorkerState {
                 self.shared.release();
             }
             Command::Peek { query, as_of, reply } => {
-                let rows = self.queries.get(&query).and_then(|q| q.store.as_ref()).map(|store| store.contents(as_of));
-                let _ = reply.send(rows.unwrap_or_default());
+                let store = self.queries.get_mut(&query).and_then(|q| q.store.as_mut());
+                let gone = || Err(Error::user("the view was dropped"));
+                let _ = reply.send(store.map_or_else(gone, |store| store.contents(as_of)));
             }
             Command::Shutdown => {}
         }
@@ -217,15 +288,15 @@ impl WorkerState {
         let index = worker.index();
         let mut wiring = Wiring::default();
         let store = worker.dataflow_named::<Time, _, _>(&spec.name, |scope| {
-            let mut inputs = QueryInputs { spec, queries: &self.queries, shared: &mut self.shared, wiring: &mut wiring };
+            let mut inputs = QueryInputs { spec, queries: &mut self.queries, shared: &mut self.shared, wiring: &mut wiring };
             let rendered = render::render(&spec.plan, scope, &mut inputs);
             if !spec.store {
                 end(rendered.ok, rendered.errors, index, &spec.shared, |updates| Some(std::mem::take(updates)));
                 return None;
             }
             let schema = &spec.plan.nodes[spec.plan.root].schema;
-            let store = Store::new(rendered.ok, schema, &spec.name);
-            end(store.arrangement.stream(), rendered.errors, index, &spec.shared, |_| None);
+            let (store, arranged) = Store::new(rendered.ok, schema, &spec.name);
+            end(arranged.stream, rendered.errors, index, &spec.shared, |_| None);
             Some(store)
         });
         for (feed, tap, slot) in wiring.subscribers {
@@ -250,18 +321,29 @@ struct Wiring {
 /// A query's relations on this worker.
 struct QueryInputs<'a> {
     spec: &'a QuerySpec,
-    queries: &'a HashMap<u64, Installed>,
+    queries: &'a mut HashMap<u64, Installed>,
     shared: &'a mut SharedArrangements,
     wiring: &'a mut Wiring,
 }
 
 impl<'scope> Inputs<'scope> for QueryInputs<'_> {
     fn relation(&mut self, scope: Scope<'scope, Time>, relation: &Relation) -> UpdateStream<'scope, Columns> {
-        if let Some((_, query)) = self.spec.views.iter().find(|(view, _)| view == relation) {
-            let store = self.queries.get(query).and_then(|q| q.store.as_ref());
-            if let Some(store) = store {
-                return store.import(scope, self.spec.as_of, self.spec.once);
+        if let Some((_, query)) = self.spec.views.iter().find(|(view, _)| view == relation)
+            && let Some(store) = self.queries.get_mut(query).and_then(|q| q.store.as_mut())
+        {
+            let as_of = self.spec.as_of;
+            if !self.spec.once {
+                return store.import(scope, relation.name(), as_of);
             }
+            let (tap, stream) = Tap::new(scope, relation.name(), vec![Some(as_of)]);
+            match store.contents(as_of) {
+                Ok(parts) => parts.into_iter().for_each(|(data, diffs)| {
+                    tap.data(Updates { times: vec![as_of; data.rows], data, diffs });
+                }),
+                Err(error) => self.spec.shared.fail(error),
+            }
+            tap.frontier(0, None);
+            return stream;
         }
         let feeds = self.spec.tables.iter().find(|t| t.relation == *relation).map_or(&[][..], |t| &t.feeds);
         let frontiers = feeds.iter().map(|(_, frontier)| *frontier).collect();
