@@ -37,6 +37,10 @@ impl Connector for Blackhole {
         table.schema.clone().ok_or_else(|| write_only(self.name()))
     }
 
+    fn is_stream(&self, _table: &TableSpec) -> bool {
+        false
+    }
+
     fn source(&self, _table: &TableSpec) -> Result<Box<dyn Source>> {
         Err(write_only(self.name()))
     }

@@ -69,6 +69,10 @@ impl Connector for Stdin {
         schema
     }
 
+    fn is_stream(&self, _table: &TableSpec) -> bool {
+        true
+    }
+
     fn source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {
         let (format, reading) = config(&table.checked(self)?)?;
         let decoder = reading.decoder(format, &table.columns()?, NAME)?;

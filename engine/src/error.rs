@@ -100,6 +100,17 @@ impl Error {
         }
     }
 
+    /// The same error, saying first what it was met in.
+    #[must_use]
+    pub fn within(mut self, what: &str) -> Self {
+        let (Error::User { message, .. }
+        | Error::Data { message }
+        | Error::External { message, .. }
+        | Error::Internal { message }) = &mut self;
+        *message = format!("{what}: {message}");
+        self
+    }
+
     /// The message without the place.
     pub fn message(&self) -> &str {
         match self {

@@ -88,6 +88,10 @@ impl Connector for Datagen {
         Ok(schema)
     }
 
+    fn is_stream(&self, _table: &TableSpec) -> bool {
+        true
+    }
+
     fn source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {
         Ok(Box::new(Generator::new(&table.checked(self)?, &table.columns()?, table)?))
     }

@@ -148,6 +148,10 @@ impl Connector for Filesystem {
         }
     }
 
+    fn is_stream(&self, table: &TableSpec) -> bool {
+        table.options.0.contains_key("source.monitor-interval")
+    }
+
     fn source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {
         let reading = Reading::of(table, &table.checked(self)?)?;
         Ok(Box::new(source::Files::new(reading, table.columns()?, table.bounded)))

@@ -268,6 +268,7 @@ impl Intake {
                     input: rejected.data.show_row(row),
                     place: place.clone(),
                     reason: reason.to_string(),
+                    offset: 0,
                 });
                 self.reject(rows.collect());
             }

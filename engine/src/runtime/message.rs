@@ -12,6 +12,7 @@ use super::query::QueryShared;
 use crate::columns::Columns;
 use crate::error::Result;
 use crate::plan::{Plan, Relation};
+use crate::render::codec::Codec;
 
 /// Identifies a stream of stamped updates with a frontier: a run of a table's intake, or its late rows.
 pub(crate) type FeedId = u64;
@@ -69,8 +70,8 @@ pub(crate) struct QuerySpec {
     pub as_of: Time,
     /// Whether its input views are read at `as_of` only, and end there.
     pub once: bool,
-    /// Whether the output is stored, for snapshots and other queries.
-    pub store: bool,
+    /// How the output is stored, where it is: for snapshots and other queries.
+    pub store: Option<Arc<Codec>>,
     /// What is shared with readers.
     pub shared: Arc<QueryShared>,
 }

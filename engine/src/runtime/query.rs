@@ -18,6 +18,12 @@ use crate::render::RowError;
 /// How an ended frontier is written where a plain number is shared.
 const CLOSED: u64 = u64::MAX;
 
+impl std::fmt::Display for RowError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} in {} on the row ({})", self.message, self.expression, self.row)
+    }
+}
+
 /// What the end of a query's dataflow sends to its reader.
 pub(crate) enum Output {
     /// Changes of one worker, and its frontier after them.

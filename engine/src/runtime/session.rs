@@ -26,6 +26,7 @@ use crate::dataframe::DataFrame;
 use crate::error::{Error, Result};
 use crate::plan::catalog::ViewMeta;
 use crate::plan::{Op, Plan, Purpose, Relation};
+use crate::render::codec::Codec;
 use crate::sql::{Planner, Trigger};
 
 /// Builds a [`Session`].
@@ -363,6 +364,11 @@ impl Inner {
                 }
             }
         }
+        let store = if store {
+            Some(Arc::new(Codec::new(schema.fields().iter().map(|f| f.data_type().clone()))?))
+        } else {
+            None
+        };
         let shared = QueryShared::new(id, name.to_owned(), schema, self.workers, output, upstream);
         let read: Vec<_> = views.iter().map(|(_, shared)| shared.clone()).collect();
         let hold = hold_all(&read, reading == Reading::Live)?;
@@ -378,7 +384,7 @@ impl Inner {
         shared: &Arc<QueryShared>,
         plan: Plan,
         reading: Reading,
-        store: bool,
+        store: Option<Arc<Codec>>,
         tables: Vec<(Relation, Arc<Run>)>,
         views: &[(Relation, Arc<QueryShared>)],
         hold: Time,

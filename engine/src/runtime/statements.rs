@@ -230,7 +230,7 @@ impl Inner {
             }
             Some(connector) => {
                 let connector = self.registry.get(connector)?.clone();
-                let mut spec = TableSpec { name: name.to_owned(), options: rest, schema, bounded: false };
+                let mut spec = TableSpec { name: name.to_owned(), options: rest, schema, bounded: false, key: Vec::new() };
                 let schema = connector.schema(&spec)?;
                 spec.schema = Some(schema.clone());
                 (Origin::Connector(connector, spec), schema)
@@ -351,8 +351,10 @@ impl Inner {
     ) -> Result<Query> {
         let connector = self.registry.get(connector)?.clone();
         let physical = self.planner().physical(plan, Purpose::Output(mode))?;
-        let schema = physical.nodes[physical.root].schema.clone();
-        let spec = TableSpec { name: name.to_owned(), options, schema: Some(schema), bounded: true };
+        let schema = physical.schema.clone();
+        let key = physical.nodes[physical.root].properties.key.clone().unwrap_or_default();
+        let key = if key.iter().all(|column| *column < physical.visible()) { key } else { Vec::new() };
+        let spec = TableSpec { name: name.to_owned(), options, schema: Some(schema), bounded: true, key };
         let sink = connector.sink(&spec, mode)?;
         Query::start(self.subscribe_plan(name, physical, mode, trigger, Reading::Live)?, sink)
     }

@@ -1,11 +1,10 @@
 //! A timely worker's loop: takes messages, feeds dataflows, steps them. It never blocks on anything but having nothing
 //! to do.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::datatypes::SchemaRef;
 use crossbeam_channel::Receiver;
 use headwater_operators::arrange::{self, Arranged, Arrangement};
 use headwater_operators::time::{SINCE_EVER, Time};
@@ -24,7 +23,7 @@ use crate::columns::Columns;
 use crate::plan::Relation;
 use crate::error::{Error, Result};
 use crate::render::codec::Codec;
-use crate::render::{self, Inputs, RowError, SharedArrangements};
+use crate::render::{self, Inputs, RowError};
 
 /// Rows handed to dataflows before they are stepped.
 const ROWS_PER_STEP: usize = 1 << 16;
@@ -57,6 +56,15 @@ struct Feed {
     subscribers: Vec<Subscriber>,
 }
 
+/// An arrangement that queries share: of one collection, by some of its columns.
+struct Shared {
+    /// The query whose dataflow keeps it.
+    owner: u64,
+    arrangement: Arrangement,
+}
+
+type SharedArrangements = HashMap<(u64, Vec<usize>), Shared>;
+
 /// The output of a query, arranged by the whole row.
 struct Store {
     arrangement: Arrangement,
@@ -69,10 +77,9 @@ const READ_STEP: usize = 1 << 16;
 impl Store {
     fn new<'scope>(
         rows: UpdateStream<'scope, Columns>,
-        schema: &SchemaRef,
+        codec: Arc<Codec>,
         name: &str,
     ) -> (Store, Arranged<'scope>) {
-        let codec = Arc::new(render::codec(schema));
         let encoder = codec.clone();
         let keyed = rows.unary::<CapacityContainerBuilder<Updates<Keyed<Rows>>>, _, _, _>(Pipeline, "Store", |_, _| {
             move |input, output| {
@@ -137,6 +144,10 @@ struct Installed {
     ahead: VecDeque<(Time, usize)>,
     rows_ahead: usize,
     rows_since: usize,
+    /// Queries whose arrangements it reads.
+    uses: HashSet<u64>,
+    /// Whether nobody wants its output any more.
+    dropped: bool,
 }
 
 impl Installed {
@@ -257,6 +268,12 @@ impl WorkerState {
 
     /// Lets stored views forget what nobody can read any more.
     fn maintain(&mut self, index: usize) {
+        for shared in self.shared.values_mut() {
+            let upper = shared.arrangement.upper();
+            if let Some(closed) = upper.and_then(|upper| upper.checked_sub(1)) {
+                shared.arrangement.allow_compaction(closed);
+            }
+        }
         for query in self.queries.values_mut() {
             if let Some(store) = &mut query.store {
                 store.arrangement.allow_compaction(query.shared.compaction());
@@ -269,11 +286,10 @@ impl WorkerState {
         match command {
             Command::AddQuery(spec) => self.add(worker, &spec),
             Command::DropQuery(id) => {
-                if let Some(query) = self.queries.remove(&id) {
-                    query.taps.iter().for_each(Tap::detach);
-                    self.feeds.values_mut().for_each(|feed| feed.subscribers.retain(|s| s.query != id));
+                if let Some(query) = self.queries.get_mut(&id) {
+                    query.dropped = true;
                 }
-                self.shared.release();
+                self.sweep();
             }
             Command::Peek { query, as_of, reply } => {
                 let store = self.queries.get_mut(&query).and_then(|q| q.store.as_mut());
@@ -284,18 +300,33 @@ impl WorkerState {
         }
     }
 
+    /// Ends dropped queries, except those whose arrangements others still read.
+    fn sweep(&mut self) {
+        loop {
+            let used: HashSet<u64> = self.queries.values().flat_map(|q| q.uses.iter().copied()).collect();
+            let ended = self.queries.iter().find(|(id, query)| query.dropped && !used.contains(id)).map(|(id, _)| *id);
+            let Some(id) = ended else { break };
+            self.shared.retain(|_, shared| shared.owner != id);
+            if let Some(query) = self.queries.remove(&id) {
+                query.taps.iter().for_each(Tap::detach);
+            }
+            self.feeds.values_mut().for_each(|feed| feed.subscribers.retain(|s| s.query != id));
+        }
+        self.feeds.retain(|_, feed| !feed.subscribers.is_empty() || !feed.events.is_empty());
+    }
+
     fn add(&mut self, worker: &mut Worker, spec: &Arc<QuerySpec>) {
         let index = worker.index();
         let mut wiring = Wiring::default();
         let store = worker.dataflow_named::<Time, _, _>(&spec.name, |scope| {
-            let mut inputs = QueryInputs { spec, queries: &mut self.queries, shared: &mut self.shared, wiring: &mut wiring };
+            let mut inputs = QueryInputs { scope, spec, queries: &mut self.queries, shared: &mut self.shared, wiring: &mut wiring };
             let rendered = render::render(&spec.plan, scope, &mut inputs);
-            if !spec.store {
+            if spec.store.is_none() {
                 end(rendered.ok, rendered.errors, index, &spec.shared, |updates| Some(std::mem::take(updates)));
                 return None;
             }
-            let schema = &spec.plan.nodes[spec.plan.root].schema;
-            let (store, arranged) = Store::new(rendered.ok, schema, &spec.name);
+            let codec = spec.store.clone()?;
+            let (store, arranged) = Store::new(rendered.ok, codec, &spec.name);
             end(arranged.stream, rendered.errors, index, &spec.shared, |_| None);
             Some(store)
         });
@@ -306,7 +337,16 @@ impl WorkerState {
         }
         let shared = spec.shared.clone();
         let taps = wiring.taps;
-        let installed = Installed { shared, taps, store, ahead: VecDeque::new(), rows_ahead: 0, rows_since: 0 };
+        let installed = Installed {
+            shared,
+            taps,
+            store,
+            ahead: VecDeque::new(),
+            rows_ahead: 0,
+            rows_since: 0,
+            uses: wiring.uses,
+            dropped: false,
+        };
         self.queries.insert(spec.id, installed);
     }
 }
@@ -316,18 +356,22 @@ impl WorkerState {
 struct Wiring {
     taps: Vec<Tap>,
     subscribers: Vec<(FeedId, Tap, usize)>,
+    /// Queries whose arrangements it reads.
+    uses: HashSet<u64>,
 }
 
 /// A query's relations on this worker.
-struct QueryInputs<'a> {
+struct QueryInputs<'a, 'scope> {
+    scope: Scope<'scope, Time>,
     spec: &'a QuerySpec,
     queries: &'a mut HashMap<u64, Installed>,
     shared: &'a mut SharedArrangements,
     wiring: &'a mut Wiring,
 }
 
-impl<'scope> Inputs<'scope> for QueryInputs<'_> {
-    fn relation(&mut self, scope: Scope<'scope, Time>, relation: &Relation) -> UpdateStream<'scope, Columns> {
+impl<'scope> Inputs<'scope> for QueryInputs<'_, 'scope> {
+    fn relation(&mut self, relation: &Relation) -> UpdateStream<'scope, Columns> {
+        let scope = self.scope;
         if let Some((_, query)) = self.spec.views.iter().find(|(view, _)| view == relation)
             && let Some(store) = self.queries.get_mut(query).and_then(|q| q.store.as_mut())
         {
@@ -354,8 +398,22 @@ impl<'scope> Inputs<'scope> for QueryInputs<'_> {
         stream
     }
 
-    fn arrangements(&mut self) -> &mut SharedArrangements {
-        self.shared
+    fn as_of(&self) -> Time {
+        self.spec.as_of
+    }
+
+    fn arrangement(&mut self, collection: u64, key: &[usize]) -> Option<Arrangement> {
+        let shared = self.shared.get_mut(&(collection, key.to_vec()))?;
+        if shared.arrangement.since().is_none_or(|since| since > self.spec.as_of) {
+            return None;
+        }
+        self.wiring.uses.insert(shared.owner);
+        Some(shared.arrangement.clone())
+    }
+
+    fn offer(&mut self, collection: u64, key: &[usize], arrangement: Arrangement) {
+        let owner = self.spec.id;
+        self.shared.insert((collection, key.to_vec()), Shared { owner, arrangement });
     }
 }
 
