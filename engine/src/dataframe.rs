@@ -259,7 +259,9 @@ impl StreamWriter {
     /// Errors: a query whose rows are never final in append mode; an unknown connector or option.
     pub fn start(self) -> Result<Query> {
         let format = self.format.clone().ok_or_else(|| {
-            Error::user("write_stream() needs .format(\"..\"): 'console', 'csv', 'json', 'parquet', 'blackhole' or a connector")
+            Error::user(
+                "write_stream() needs .format(\"..\"): 'console', 'csv', 'json', 'parquet', 'blackhole' or a connector",
+            )
         })?;
         let (connector, options) = connector_of(&format, self.options.clone());
         let (name, frame) = (self.name(), &self.frame);

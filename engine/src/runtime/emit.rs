@@ -131,11 +131,6 @@ impl Emitter {
         }
     }
 
-    /// The mode.
-    pub fn mode(&self) -> OutputMode {
-        self.mode
-    }
-
     /// The frontier of the output: all times before it are closed; `None` at the end.
     pub fn frontier(&self) -> Option<Time> {
         self.frontiers.iter().flatten().min().copied()
@@ -398,10 +393,8 @@ fn presentation_order(columns: &Columns, presentation: &[Order]) -> Result<Optio
     if presentation.is_empty() || columns.rows == 0 {
         return Ok(None);
     }
-    let given = presentation.iter().map(|o| SortColumn {
-        values: columns.arrays[o.column].clone(),
-        options: Some(o.options),
-    });
+    let given =
+        presentation.iter().map(|o| SortColumn { values: columns.arrays[o.column].clone(), options: Some(o.options) });
     let rest = columns.arrays.iter().filter(|a| sortable(a.data_type()));
     let sort: Vec<_> = given.chain(rest.map(|a| SortColumn { values: a.clone(), options: None })).collect();
     Ok(Some(lexsort_to_indices(&sort, None)?.values().to_vec()))

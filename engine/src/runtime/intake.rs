@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use headwater_connectors::{Changes, Rejected};
+use headwater_operators::Updates;
 use headwater_operators::clock::Clock;
-use headwater_operators::stamp::{self, Arrival, NO_TIME, CutBy, Cuts, Follower, SessionTime, StampConfig, Stamper};
+use headwater_operators::stamp::{self, Arrival, CutBy, Cuts, Follower, NO_TIME, SessionTime, StampConfig, Stamper};
 use headwater_operators::time::{SINCE_EVER, Time};
-use headwater_operators::{Payload, Updates};
 
 use super::emit::event_times;
 use super::message::{FeedId, Sequencer};

@@ -70,11 +70,8 @@ impl SessionBuilder {
         let in_flight = Arc::new(Gauge::default());
         let (links, guards) = start_workers(workers, &in_flight)?;
         let sequencer = Arc::new(Sequencer::new(links, in_flight));
-        let context = RunContext {
-            sequencer,
-            session: SessionTime::default(),
-            followers: Arc::new(Followers::default()),
-        };
+        let context =
+            RunContext { sequencer, session: SessionTime::default(), followers: Arc::new(Followers::default()) };
         let inner = Inner {
             context,
             workers,

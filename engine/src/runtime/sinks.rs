@@ -132,7 +132,8 @@ pub struct ForEach<F>(pub F);
 
 impl<F: FnMut(&Emission) -> Result<()> + Send> Sink for ForEach<F> {
     fn write(&mut self, emission: &Emission) -> headwater_connectors::Result<()> {
-        (self.0)(emission).map_err(|e: Error| headwater_connectors::Error::External { message: e.to_string(), retry: false })
+        (self.0)(emission)
+            .map_err(|e: Error| headwater_connectors::Error::External { message: e.to_string(), retry: false })
     }
     fn commit(&mut self) -> headwater_connectors::Result<()> {
         Ok(())

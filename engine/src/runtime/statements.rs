@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
-use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use headwater_connectors::{Changes, Options, OutputMode, TableSpec};
 
@@ -104,7 +103,13 @@ impl Session {
             match self.execute_one(statement)? {
                 Outcome::Sink(query) => script.sinks.push(query),
                 Outcome::Query(query) => {
-                    let select = self.0.subscribe("select", &query.plan, OutputMode::Complete, Trigger::Continuous, Reading::Live);
+                    let select = self.0.subscribe(
+                        "select",
+                        &query.plan,
+                        OutputMode::Complete,
+                        Trigger::Continuous,
+                        Reading::Live,
+                    );
                     script.selects.push(select.map_err(|e| e.at(&statement.source, statement.line, statement.column))?);
                 }
                 shown => script.shown.push(shown),
@@ -230,7 +235,8 @@ impl Inner {
             }
             Some(connector) => {
                 let connector = self.registry.get(connector)?.clone();
-                let mut spec = TableSpec { name: name.to_owned(), options: rest, schema, bounded: false, key: Vec::new() };
+                let mut spec =
+                    TableSpec { name: name.to_owned(), options: rest, schema, bounded: false, key: Vec::new() };
                 let schema = connector.schema(&spec)?;
                 spec.schema = Some(schema.clone());
                 (Origin::Connector(connector, spec), schema)
@@ -274,7 +280,15 @@ impl Inner {
             other => other,
         };
         let text = text.to_owned();
-        Ok(Declaration { name: name.to_owned(), schema, origin, event_time, is_static: !is_stream, by_clock: own.by_clock, text })
+        Ok(Declaration {
+            name: name.to_owned(),
+            schema,
+            origin,
+            event_time,
+            is_static: !is_stream,
+            by_clock: own.by_clock,
+            text,
+        })
     }
 
     /// The same table with another watermark.
@@ -415,7 +429,8 @@ impl Inner {
     /// Nothing that is dropped may still be read.
     fn check_unread(&self, name: &str) -> Result<()> {
         let catalog = self.catalog();
-        let views = catalog.views.iter().filter(|(_, view)| view.reads.contains(name)).map(|(n, _)| format!("view '{n}'"));
+        let views =
+            catalog.views.iter().filter(|(_, view)| view.reads.contains(name)).map(|(n, _)| format!("view '{n}'"));
         let sinks = catalog
             .sinks
             .iter()
@@ -504,7 +519,11 @@ impl Inner {
     }
 
     /// Applies `INSERT`, `DELETE` or `UPDATE`: the number of rows that left or came, the larger of the two.
-    fn apply(self: &Arc<Self>, table: &str, changes: impl FnOnce(&sql::Planner) -> Result<sql::Changes>) -> Result<u64> {
+    fn apply(
+        self: &Arc<Self>,
+        table: &str,
+        changes: impl FnOnce(&sql::Planner) -> Result<sql::Changes>,
+    ) -> Result<u64> {
         let run = self.memory_table(table)?;
         let _changing = self.changing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let changes = changes(&self.planner())?;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use headwater_connectors::{Emission, OutputMode};
+use headwater_connectors::Emission;
 use headwater_operators::time::to_micros;
 
 use super::emit::Emitter;
@@ -134,11 +134,6 @@ impl Subscription {
 
     pub(crate) fn shared(&self) -> &Arc<QueryShared> {
         &self.shared
-    }
-
-    /// Makes an end that comes now a stop: nothing more becomes final.
-    pub(crate) fn mode(&self) -> OutputMode {
-        self.emitter.mode()
     }
 }
 

@@ -191,13 +191,8 @@ impl Run {
     ) -> Arc<Self> {
         let follows = matches!(stamping, Stamping::Follow { .. });
         let keeps = matches!(declaration.origin, Origin::Memory);
-        let intake = Intake::new(
-            &declaration.name,
-            stamping,
-            context.sequencer.clone(),
-            context.session.clone(),
-            keeps,
-        );
+        let intake =
+            Intake::new(&declaration.name, stamping, context.sequencer.clone(), context.session.clone(), keeps);
         let run = Arc::new(Run {
             declaration,
             intake: Mutex::new(intake),
@@ -235,7 +230,11 @@ impl Run {
     pub fn check(&self, rows: &RecordBatch) -> Result<()> {
         let declared = &self.declaration.schema;
         let fits = rows.num_columns() == declared.fields().len()
-            && rows.columns().iter().zip(declared.fields()).all(|(array, field)| array.data_type() == field.data_type());
+            && rows
+                .columns()
+                .iter()
+                .zip(declared.fields())
+                .all(|(array, field)| array.data_type() == field.data_type());
         if fits {
             return Ok(());
         }

@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use headwater_operators::time::{SINCE_EVER, Time};
 use headwater_operators::{UpdateStream, Updates};
+use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Scope;
 use timely::dataflow::operators::generic::source;
-use timely::container::CapacityContainerBuilder;
 use timely::scheduling::Activator;
 
 use crate::columns::Columns;
@@ -59,34 +59,37 @@ impl Tap {
     ) -> (Tap, UpdateStream<'scope, Columns>) {
         let inner = Rc::new(Inner { queue: RefCell::default(), activator: RefCell::default() });
         let tap = Tap(inner.clone());
-        let stream = source::<_, CapacityContainerBuilder<Updates<Columns>>, _, _>(scope, name, move |capability, info| {
-            *inner.activator.borrow_mut() = Some(scope.activator_for(info.address));
-            let mut capability = Some(capability);
-            let least = |frontiers: &[Option<Time>]| frontiers.iter().flatten().min().copied();
-            match (least(&frontiers), capability.as_mut()) {
-                (Some(time), Some(held)) if time > SINCE_EVER => held.downgrade(&time),
-                (None, _) => capability = None,
-                _ => {}
-            }
-            move |output| {
-                loop {
-                    let Some(event) = inner.queue.borrow_mut().pop_front() else { break };
-                    let Some(held) = capability.as_mut() else { continue };
-                    match event {
-                        Event::Data(mut updates) => output.session_with_builder(&*held).give_container(&mut updates),
-                        Event::Frontier(slot, frontier) => {
-                            frontiers[slot] = frontier;
-                            match least(&frontiers) {
-                                Some(time) if time > *held.time() => held.downgrade(&time),
-                                Some(_) => {}
-                                None => capability = None,
+        let stream =
+            source::<_, CapacityContainerBuilder<Updates<Columns>>, _, _>(scope, name, move |capability, info| {
+                *inner.activator.borrow_mut() = Some(scope.activator_for(info.address));
+                let mut capability = Some(capability);
+                let least = |frontiers: &[Option<Time>]| frontiers.iter().flatten().min().copied();
+                match (least(&frontiers), capability.as_mut()) {
+                    (Some(time), Some(held)) if time > SINCE_EVER => held.downgrade(&time),
+                    (None, _) => capability = None,
+                    _ => {}
+                }
+                move |output| {
+                    loop {
+                        let Some(event) = inner.queue.borrow_mut().pop_front() else { break };
+                        let Some(held) = capability.as_mut() else { continue };
+                        match event {
+                            Event::Data(mut updates) => {
+                                output.session_with_builder(&*held).give_container(&mut updates)
                             }
+                            Event::Frontier(slot, frontier) => {
+                                frontiers[slot] = frontier;
+                                match least(&frontiers) {
+                                    Some(time) if time > *held.time() => held.downgrade(&time),
+                                    Some(_) => {}
+                                    None => capability = None,
+                                }
+                            }
+                            Event::Detach => capability = None,
                         }
-                        Event::Detach => capability = None,
                     }
                 }
-            }
-        });
+            });
         (tap, stream)
     }
 }

@@ -62,7 +62,8 @@ impl View {
                 part
             } else {
                 let indices = counts.iter().enumerate();
-                let repeated = indices.flat_map(|(i, n)| std::iter::repeat_n(i as u32, usize::try_from(*n).unwrap_or(0)));
+                let repeated =
+                    indices.flat_map(|(i, n)| std::iter::repeat_n(i as u32, usize::try_from(*n).unwrap_or(0)));
                 part.gather(&repeated.collect::<Vec<_>>())
             });
         }

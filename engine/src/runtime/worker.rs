@@ -9,9 +9,9 @@ use crossbeam_channel::Receiver;
 use headwater_operators::arrange::{self, Arranged, Arrangement};
 use headwater_operators::time::{SINCE_EVER, Time};
 use headwater_operators::{Keyed, Rows, UpdateStream, Updates};
+use timely::container::{CapacityContainerBuilder, NoopBuilder};
 use timely::dataflow::Scope;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::container::{CapacityContainerBuilder, NoopBuilder};
 use timely::dataflow::operators::generic::{Operator, OutputBuilderSession};
 use timely::progress::frontier::MutableAntichain;
 use timely::worker::Worker;
@@ -20,8 +20,8 @@ use super::message::{Command, FeedId, Gauge, Message, QuerySpec};
 use super::query::{Output, QueryShared};
 use super::tap::Tap;
 use crate::columns::Columns;
-use crate::plan::Relation;
 use crate::error::{Error, Result};
+use crate::plan::Relation;
 use crate::render::codec::Codec;
 use crate::render::{self, Inputs, RowError};
 
@@ -75,11 +75,7 @@ struct Store {
 const READ_STEP: usize = 1 << 16;
 
 impl Store {
-    fn new<'scope>(
-        rows: UpdateStream<'scope, Columns>,
-        codec: Arc<Codec>,
-        name: &str,
-    ) -> (Store, Arranged<'scope>) {
+    fn new<'scope>(rows: UpdateStream<'scope, Columns>, codec: Arc<Codec>, name: &str) -> (Store, Arranged<'scope>) {
         let encoder = codec.clone();
         let keyed = rows.unary::<CapacityContainerBuilder<Updates<Keyed<Rows>>>, _, _, _>(Pipeline, "Store", |_, _| {
             move |input, output| {
@@ -319,7 +315,8 @@ impl WorkerState {
         let index = worker.index();
         let mut wiring = Wiring::default();
         let store = worker.dataflow_named::<Time, _, _>(&spec.name, |scope| {
-            let mut inputs = QueryInputs { scope, spec, queries: &mut self.queries, shared: &mut self.shared, wiring: &mut wiring };
+            let mut inputs =
+                QueryInputs { scope, spec, queries: &mut self.queries, shared: &mut self.shared, wiring: &mut wiring };
             let rendered = render::render(&spec.plan, scope, &mut inputs);
             if spec.store.is_none() {
                 end(rendered.ok, rendered.errors, index, &spec.shared, |updates| Some(std::mem::take(updates)));
@@ -430,7 +427,9 @@ fn end<'scope, C: timely::Container + Clone>(
     let _: timely::dataflow::Stream<'scope, Time, Vec<()>> =
         ok.binary_frontier(errors, Pipeline, Pipeline, "Output", move |_, _| {
             let mut sent = Some(SINCE_EVER);
-            move |(ok, ok_frontier), (errors, errors_frontier), _output: &mut OutputBuilderSession<'_, Time, NoopBuilder<Vec<()>>>| {
+            move |(ok, ok_frontier),
+                  (errors, errors_frontier),
+                  _output: &mut OutputBuilderSession<'_, Time, NoopBuilder<Vec<()>>>| {
                 let mut updates = Vec::new();
                 ok.for_each(|_, batch| updates.extend(take(batch)));
                 let mut error_changes = Vec::new();

@@ -1,0 +1,3 @@
+//! The engine as its users meet it.
+
+mod smoke;
