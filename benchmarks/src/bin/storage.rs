@@ -1,13 +1,13 @@
 //! Storage cores side by side: what decision 0001 rests on.
 //!
 //! ```text
-//! cargo run --release -p headwater-benchmarks --bin storage -- [ROWS] [ROUNDS]
+//! cargo run --release -p headwater-benchmarks --bin storage -- [ROWS] [ROUNDS] [ONLY]
 //! ```
 //!
 //! One worker. Two jobs, each by every storage, in one run: a count per 24-byte key in rounds of 40,000 updates, each
 //! round's changes emitted before the next; and a join of two tables of `(u64, u64)` rows, read at once and then changed by
 //! rounds of 1,000 rows. Prints times, the longest single step of the worker, and the bytes allocated that live on
-//! when the tables are read.
+//! when the tables are read. ONLY is a part of the name of the storages to run.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
@@ -403,23 +403,43 @@ fn count_table(rows: u64, keys: u64) -> Duration {
 }
 
 fn main() {
-    let mut arguments = std::env::args().skip(1).filter_map(|a| a.replace('_', "").parse::<u64>().ok());
-    let rows = arguments.next().unwrap_or(2_000_000);
-    let rounds = arguments.next().unwrap_or(300);
+    let mut arguments = std::env::args().skip(1);
+    let mut number = || arguments.next().and_then(|a| a.replace('_', "").parse::<u64>().ok());
+    let rows = number().unwrap_or(2_000_000);
+    let rounds = number().unwrap_or(300);
+    let only = arguments.next().unwrap_or_default();
     println!("{rows} rows; one worker; {} cores", std::thread::available_parallelism().map_or(0, usize::from));
-
     println!("\njoin of two tables of (u64, u64), then {rounds} rounds of 1,000 rows");
+    joins(rows, rounds, &only);
+    println!("\ncount per 24-byte key, {} keys, rounds of {BATCH} updates", rows / 10);
+    counts(rows, rows / 10, &only);
+}
+
+fn joins(rows: u64, rounds: u64, only: &str) {
     let mut results: Vec<(&str, Measured, String)> = Vec::new();
+    macro_rules! case {
+        ($name:expr, $run:expr) => {
+            if $name.contains(only) {
+                results.push(($name, $run, String::new()));
+            }
+        };
+    }
     let u64s = |row: (u64, u64)| row;
-    results.push((
+    case!(
         "differential, OrdVal spine, u64",
-        typed_join!(rows, rounds, u64s,
-            ContainerChunker<VecUpdates<u64, u64>>, ValBatcher<u64, u64, u64, isize>, ValBuilder<u64, u64, u64, isize>,
-            ValSpine<u64, u64, u64, isize>, |k: &u64, a: &u64, b: &u64| Some((*k, *a, *b))),
-        String::new(),
-    ));
+        typed_join!(
+            rows,
+            rounds,
+            u64s,
+            ContainerChunker<VecUpdates<u64, u64>>,
+            ValBatcher<u64, u64, u64, isize>,
+            ValBuilder<u64, u64, u64, isize>,
+            ValSpine<u64, u64, u64, isize>,
+            |k: &u64, a: &u64, b: &u64| Some((*k, *a, *b))
+        )
+    );
     let heap = |(key, val): (u64, u64)| (encoded(key).to_vec(), encoded(val).to_vec());
-    results.push((
+    case!(
         "differential, OrdVal spine, Vec<u8>",
         typed_join!(
             rows,
@@ -430,35 +450,53 @@ fn main() {
             ValBuilder<Vec<u8>, Vec<u8>, u64, isize>,
             ValSpine<Vec<u8>, Vec<u8>, u64, isize>,
             |k: &Vec<u8>, a: &Vec<u8>, b: &Vec<u8>| Some((k.clone(), a.clone(), b.clone()))
-        ),
-        String::new(),
-    ));
-    results.push((
+        )
+    );
+    case!(
         "differential, vec chunks, u64",
-        typed_join!(rows, rounds, u64s,
-            ContainerChunker<vec_chunk::VecChunk<u64, u64, u64, isize>>, vec_chunk::ChunkBatcher<u64, u64, u64, isize>,
-            vec_chunk::ChunkBuilder<u64, u64, u64, isize>, vec_chunk::ChunkSpine<u64, u64, u64, isize>,
-            |k: &u64, a: &u64, b: &u64| Some((*k, *a, *b))),
-        String::new(),
-    ));
-    results.push((
+        typed_join!(
+            rows,
+            rounds,
+            u64s,
+            ContainerChunker<vec_chunk::VecChunk<u64, u64, u64, isize>>,
+            vec_chunk::ChunkBatcher<u64, u64, u64, isize>,
+            vec_chunk::ChunkBuilder<u64, u64, u64, isize>,
+            vec_chunk::ChunkSpine<u64, u64, u64, isize>,
+            |k: &u64, a: &u64, b: &u64| Some((*k, *a, *b))
+        )
+    );
+    case!(
         "differential, columnar chunks, u64",
-        typed_join!(rows, rounds, u64s,
-            ContainerChunker<columnar::ColChunk<(u64, u64, u64, isize)>>, columnar::Batcher<u64, u64, u64, isize>,
-            columnar::Builder<u64, u64, u64, isize>, columnar::Spine<u64, u64, u64, isize>,
-            |k, a, b| Some((*k, *a, *b))),
-        String::new(),
-    ));
-    let (ours, state) = join_ours(rows, rounds);
-    results.push(("row chunks, own join", ours, state));
+        typed_join!(
+            rows,
+            rounds,
+            u64s,
+            ContainerChunker<columnar::ColChunk<(u64, u64, u64, isize)>>,
+            columnar::Batcher<u64, u64, u64, isize>,
+            columnar::Builder<u64, u64, u64, isize>,
+            columnar::Spine<u64, u64, u64, isize>,
+            |k, a, b| Some((*k, *a, *b))
+        )
+    );
+    if "row chunks, own join".contains(only) {
+        let (ours, state) = join_ours(rows, rounds);
+        results.push(("row chunks, own join", ours, state));
+    }
     print_join(&results, rows);
+}
 
-    let keys = rows / 10;
-    println!("\ncount per 24-byte key, {keys} keys, rounds of {BATCH} updates");
+fn counts(rows: u64, keys: u64, only: &str) {
     let key_of = move |index: u64| scrambled(index) % keys;
     let mut results: Vec<(&str, Duration)> = Vec::new();
+    macro_rules! case {
+        ($name:expr, $run:expr) => {
+            if $name.contains(only) {
+                results.push(($name, $run));
+            }
+        };
+    }
     macro_rules! typed_count {
-        ($name:expr, $make:expr, $chunker:ty, $batcher:ty, $builder:ty, $spine:ty) => {{
+        ($make:expr, $chunker:ty, $batcher:ty, $builder:ty, $spine:ty) => {{
             let measured = drive(
                 || [vec![], vec![]],
                 rows / BATCH,
@@ -469,24 +507,45 @@ fn main() {
                 },
                 |_| {},
             );
-            results.push(($name, measured.rounds.iter().sum()));
+            measured.rounds.iter().sum()
         }};
     }
-    typed_count!("differential, OrdKey spine, u64", |k: u64| k,
-        ContainerChunker<VecUpdates<u64, ()>>, KeyBatcher<u64, u64, isize>, KeyBuilder<u64, u64, isize>,
-        KeySpine<u64, u64, isize>);
-    typed_count!(
-        "differential, OrdKey spine, Vec<u8>",
-        |k: u64| key24(k).to_vec(),
-        ContainerChunker<VecUpdates<Vec<u8>, ()>>,
-        KeyBatcher<Vec<u8>, u64, isize>,
-        KeyBuilder<Vec<u8>, u64, isize>,
-        KeySpine<Vec<u8>, u64, isize>
+    case!(
+        "differential, OrdKey spine, u64",
+        typed_count!(
+            |k: u64| k,
+            ContainerChunker<VecUpdates<u64, ()>>,
+            KeyBatcher<u64, u64, isize>,
+            KeyBuilder<u64, u64, isize>,
+            KeySpine<u64, u64, isize>
+        )
     );
-    results.push(("row chunks, by cursor", count_rows(rows, keys)));
-    results.push(("private hash table of flat bytes", count_table(rows, keys)));
+    case!(
+        "differential, OrdKey spine, Vec<u8>",
+        typed_count!(
+            |k: u64| key24(k).to_vec(),
+            ContainerChunker<VecUpdates<Vec<u8>, ()>>,
+            KeyBatcher<Vec<u8>, u64, isize>,
+            KeyBuilder<Vec<u8>, u64, isize>,
+            KeySpine<Vec<u8>, u64, isize>
+        )
+    );
+    case!("row chunks, by cursor", count_rows(rows, keys));
+    case!("private hash table of flat bytes", count_table(rows, keys));
+    let base = count_map(rows, keys);
+    results.push(("std HashMap<Vec<u8>, u64>", base));
+    println!("{:38} {:>9} {:>12} {:>14}", "", "seconds", "Mrows/s", "of the std map");
+    for (name, time) in &results {
+        let seconds = time.as_secs_f64();
+        let rate = rows as f64 / seconds / 1e6;
+        println!("{name:38} {seconds:9.3} {rate:12.2} {:14.2}", base.as_secs_f64() / seconds);
+    }
+}
+
+/// The count in a map of the standard library, without its changes.
+fn count_map(rows: u64, keys: u64) -> Duration {
+    let input: Vec<[u8; 24]> = (0..rows).map(|i| key24(scrambled(i) % keys)).collect();
     let mut map = HashMap::<Vec<u8>, u64>::new();
-    let input: Vec<[u8; 24]> = (0..rows).map(|i| key24(key_of(i))).collect();
     let start = Instant::now();
     let mut sum = 0;
     for key in &input {
@@ -498,15 +557,8 @@ fn main() {
             None => drop(map.insert(key.to_vec(), 1)),
         }
     }
-    results.push(("std HashMap<Vec<u8>, u64>", start.elapsed()));
     std::hint::black_box(sum);
-    let base = results.last().map_or(Duration::ZERO, |r| r.1);
-    println!("{:38} {:>9} {:>12} {:>14}", "", "seconds", "Mrows/s", "of the std map");
-    for (name, time) in &results {
-        let seconds = time.as_secs_f64();
-        let rate = rows as f64 / seconds / 1e6;
-        println!("{name:38} {seconds:9.3} {rate:12.2} {:14.2}", base.as_secs_f64() / seconds);
-    }
+    start.elapsed()
 }
 
 fn print_join(results: &[(&str, Measured, String)], rows: u64) {

@@ -46,8 +46,8 @@ pub(crate) use reader::Reader;
 /// An arrangement in a scope: the stream of its batches, and its trace.
 pub type Arranged<'scope> = differential_dataflow::operators::arrange::Arranged<'scope, RowTrace>;
 
-/// The longest that an activation works before it yields to others on the worker.
-pub(crate) const QUANTUM: Duration = Duration::from_millis(3);
+/// About how long an activation works before it yields to others on the worker.
+pub(crate) const QUANTUM: Duration = Duration::from_millis(1);
 
 /// Arranges keyed updates by key. See the [module](self) for what is kept and when it is freed; buckets are not used.
 pub fn arrange<'scope>(stream: UpdateStream<'scope, Keyed<Rows>>, name: &str) -> Arranged<'scope> {

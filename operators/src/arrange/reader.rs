@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 
 use super::SharedBatch;
-use crate::chunk::RowChunk;
 use crate::chunk::search::seek;
+use crate::chunk::{RowChunk, bytes};
 use crate::time::Time;
 
 /// Reads the rows of a batch in order.
@@ -49,7 +49,7 @@ impl Reader {
     /// Moves on to the first row whose hash is at least `hash`.
     pub(crate) fn seek(&mut self, hash: u64) {
         let chunks = self.batch.chunks();
-        let ends_before = |chunk: &RowChunk<Time>| chunk.hashes().last().is_some_and(|&last| last < hash);
+        let ends_before = |chunk: &RowChunk<Time>| chunk.last_hash() < hash;
         if chunks.get(self.chunk).is_some_and(ends_before) {
             self.chunk += chunks[self.chunk..].partition_point(ends_before);
             self.row = 0;
@@ -78,6 +78,6 @@ impl Reader {
     /// Whether the row at hand has this key.
     #[inline]
     pub(crate) fn is_at(&self, hash: u64, key: &[u8]) -> bool {
-        self.at().is_some_and(|(chunk, row)| chunk.hashes()[row] == hash && chunk.key(row) == key)
+        self.at().is_some_and(|(chunk, row)| chunk.hashes()[row] == hash && bytes::equal(chunk.key(row), key))
     }
 }

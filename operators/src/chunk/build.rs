@@ -1,9 +1,11 @@
 //! Building chunks: appending in order, or collecting in any order and sorting.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Body, Diffs, MAX_BYTES, MAX_ROWS, RowChunk, Times};
+use super::merge::STEP;
+use super::{Body, Diffs, MAX_BYTES, MAX_ROWS, RowChunk, Times, bytes};
 
 /// Updates in one buffer, in any order or in a chunk's order.
 #[derive(Clone, Debug, Default)]
@@ -44,9 +46,15 @@ impl<T: Ord + Clone + Default> RowBuffer<T> {
         self.len() >= MAX_ROWS || self.body.bytes_len() >= MAX_BYTES
     }
 
-    /// Room for rows before it is full.
+    /// Whether this is a step's worth of a merge.
+    #[inline]
+    pub(super) fn is_step(&self) -> bool {
+        self.len() >= STEP || self.body.bytes_len() >= MAX_BYTES / 8
+    }
+
+    /// Room for rows before it is a step's worth.
     pub(super) fn room(&self) -> usize {
-        MAX_ROWS.saturating_sub(self.len())
+        STEP.saturating_sub(self.len())
     }
 
     #[inline]
@@ -166,7 +174,8 @@ impl<T: Ord + Clone + Default> RowBuffer<T> {
             true => Diffs::Ones,
             false => Diffs::Each { diffs: Arc::new(self.diffs), at: 0 },
         };
-        RowChunk { body: Arc::new(self.body), lo: 0, hi, times, diffs }
+        let last = self.body.hashes.last().copied().unwrap_or(0);
+        RowChunk { body: Arc::new(self.body), lo: 0, hi, last, times, diffs }
     }
 
     /// Finishes into `out` what there is, leaving an empty buffer.
@@ -192,7 +201,11 @@ impl<T: Ord + Clone + Default> RowBuffer<T> {
                 to += 1;
             }
             if to - from > 1 {
-                order[from..to].sort_unstable_by(|a, b| row(a.1).cmp(&row(b.1)));
+                order[from..to].sort_unstable_by(|a, b| {
+                    let ((key, val, time), (other_key, other_val, other_time)) = (row(a.1), row(b.1));
+                    let keys = if bytes::equal(key, other_key) { Ordering::Equal } else { key.cmp(other_key) };
+                    keys.then_with(|| bytes::compare(val, other_val)).then_with(|| time.cmp(other_time))
+                });
                 doubles = doubles || order[from..to].windows(2).any(|w| row(w[0].1) == row(w[1].1));
             }
             from = to;

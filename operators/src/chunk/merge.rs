@@ -11,6 +11,9 @@ use timely::progress::frontier::AntichainRef;
 use super::search::seek;
 use super::{Diffs, MAX_BYTES, MAX_ROWS, RowBuffer, RowChunk, RowTime, Times};
 
+/// Rows written in a step of a merge: fewer than make a chunk, so that the steps are appended to one.
+pub(super) const STEP: usize = MAX_ROWS / 8;
+
 impl<T: RowTime> Chunk for RowChunk<T> {
     type Time = T;
 
@@ -20,15 +23,15 @@ impl<T: RowTime> Chunk for RowChunk<T> {
         self.len()
     }
 
-    /// Writes about a chunk's worth and returns, so that a step of a merge is short.
+    /// Writes some thousand rows and returns, so that a step of a merge is short.
     fn merge(in1: &mut VecDeque<Self>, in2: &mut VecDeque<Self>, out: &mut VecDeque<Self>) {
         let (Some(mut a), Some(mut b)) = (in1.pop_front(), in2.pop_front()) else { return };
         let (mut i, mut j) = (0, 0);
         let wider = if a.row_bytes() * b.len() > b.row_bytes() * a.len() { &a } else { &b };
-        let mut merged = RowBuffer::like(wider, a.len() + b.len());
+        let mut merged = RowBuffer::like(wider, (a.len() + b.len()).min(STEP));
         loop {
             let (ha, hb) = (a.hashes(), b.hashes());
-            while i < ha.len() && j < hb.len() && !merged.is_full() {
+            while i < ha.len() && j < hb.len() && !merged.is_step() {
                 match ha[i].cmp(&hb[j]) {
                     Ordering::Less => {
                         let end = seek(ha, i + 1, hb[j]).min(i + merged.room());
@@ -60,7 +63,7 @@ impl<T: RowTime> Chunk for RowChunk<T> {
                     },
                 }
             }
-            if merged.is_full() {
+            if merged.is_step() {
                 break;
             }
             if i == a.len() {
@@ -296,7 +299,7 @@ impl<T: RowTime> RowChunk<T> {
                 Diffs::Each { diffs: Arc::new(all.collect()), at: 0 }
             }
         };
-        Some(RowChunk { body: Arc::clone(&self.body), lo: self.lo, hi: next.hi, times, diffs })
+        Some(RowChunk { body: Arc::clone(&self.body), lo: self.lo, hi: next.hi, last: next.last, times, diffs })
     }
 
     /// The chunk as it will be kept: copied where it would keep a much larger body alive.

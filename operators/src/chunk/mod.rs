@@ -23,6 +23,7 @@ use timely::progress::Timestamp;
 
 mod body;
 mod build;
+pub(crate) mod bytes;
 mod chunker;
 mod cursor;
 mod merge;
@@ -81,13 +82,15 @@ pub struct RowChunk<T> {
     /// The rows `lo..hi` of the body are the chunk's.
     lo: u32,
     hi: u32,
+    /// The largest hash, to pass over a chunk without a look at its body.
+    last: u64,
     times: Times<T>,
     diffs: Diffs,
 }
 
 impl<T: Default> Default for RowChunk<T> {
     fn default() -> Self {
-        RowChunk { body: Arc::default(), lo: 0, hi: 0, times: Times::One(T::default()), diffs: Diffs::Ones }
+        RowChunk { body: Arc::default(), lo: 0, hi: 0, last: 0, times: Times::One(T::default()), diffs: Diffs::Ones }
     }
 }
 
@@ -107,6 +110,12 @@ impl<T> RowChunk<T> {
     #[inline]
     pub fn hashes(&self) -> &[u64] {
         &self.body.hashes[self.lo as usize..self.hi as usize]
+    }
+
+    /// The largest hash.
+    #[inline]
+    pub(crate) fn last_hash(&self) -> u64 {
+        self.last
     }
 
     /// The key of update `index`.
@@ -157,14 +166,18 @@ impl<T> RowChunk<T> {
     #[inline]
     fn same_row(&self, this: usize, other: &Self, that: usize) -> bool {
         self.hashes()[this] == other.hashes()[that]
-            && self.key(this) == other.key(that)
-            && self.val(this) == other.val(that)
+            && bytes::equal(self.key(this), other.key(that))
+            && bytes::equal(self.val(this), other.val(that))
     }
 
     /// The order of two updates, whose hashes are equal, by key and value.
     #[inline]
     pub(crate) fn cmp_row(&self, this: usize, other: &Self, that: usize) -> Ordering {
-        self.key(this).cmp(other.key(that)).then_with(|| self.val(this).cmp(other.val(that)))
+        if bytes::equal(self.key(this), other.key(that)) {
+            bytes::compare(self.val(this), other.val(that))
+        } else {
+            self.key(this).cmp(other.key(that))
+        }
     }
 
     /// Bytes held by the body, shared with the chunks cut from it, and by the times and diffs.
@@ -203,7 +216,9 @@ impl<T: Clone> RowChunk<T> {
         if let Diffs::Each { at, .. } = &mut diffs {
             *at += from as u32;
         }
-        RowChunk { body: Arc::clone(&self.body), lo: self.lo + from as u32, hi: self.lo + to as u32, times, diffs }
+        let last = if to == self.len() { self.last } else { self.hashes()[..to].last().copied().unwrap_or(0) };
+        let (lo, hi) = (self.lo + from as u32, self.lo + to as u32);
+        RowChunk { body: Arc::clone(&self.body), lo, hi, last, times, diffs }
     }
 }
 

@@ -20,7 +20,7 @@ use timely::scheduling::Activator;
 use super::{RowBatch, RowTime};
 
 /// Rows merged in an activation, at least.
-const LEAST: usize = 16 * 1024;
+const LEAST: usize = 8 * 1024;
 /// Rows merged in an activation, at most, while merges don't lag.
 const MOST: usize = 64 * 1024;
 /// With more batches than this, merges lag.

@@ -4,8 +4,8 @@ use std::cmp::Ordering;
 
 use super::Joined;
 use crate::arrange::SharedBatch;
-use crate::chunk::RowChunk;
 use crate::chunk::search::seek;
+use crate::chunk::{RowChunk, bytes};
 use crate::time::Time;
 use crate::updates::Updates;
 
@@ -38,7 +38,7 @@ impl At {
 
     /// From the end of a chunk, moves to the first chunk that may hold `hash`.
     fn skip(&mut self, chunks: &[RowChunk<Time>], hash: u64) {
-        let ends_before = |chunk: &RowChunk<Time>| chunk.hashes().last().is_some_and(|&last| last < hash);
+        let ends_before = |chunk: &RowChunk<Time>| chunk.last_hash() < hash;
         *self = At { chunk: self.chunk + 1, row: 0 };
         if chunks.get(self.chunk).is_some_and(ends_before) {
             self.chunk += chunks[self.chunk..].partition_point(ends_before);
@@ -180,7 +180,7 @@ impl Pair<'_> {
     #[inline]
     fn emit(&mut self, a: &RowChunk<Time>, i: usize, b: &RowChunk<Time>, j: usize) {
         let key = a.key(i);
-        if key != b.key(j) {
+        if !bytes::equal(key, b.key(j)) {
             return;
         }
         let (left, right) = if self.left { (a.val(i), b.val(j)) } else { (b.val(j), a.val(i)) };
