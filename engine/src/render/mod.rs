@@ -114,25 +114,10 @@ fn uses(plan: &Plan) -> Vec<usize> {
     uses[plan.root] = 1;
     for id in (0..plan.nodes.len()).rev().filter(|&id| id <= plan.root) {
         if uses[id] > 0 {
-            inputs(&plan.nodes[id].op).into_iter().for_each(|input| uses[input] += 1);
+            plan.nodes[id].op.inputs().into_iter().for_each(|input| uses[input] += 1);
         }
     }
     uses
-}
-
-fn inputs(op: &Op) -> Vec<NodeId> {
-    match op {
-        Op::Get { .. } | Op::Constant { .. } => Vec::new(),
-        Op::Mfp { input, .. }
-        | Op::Hop { input, .. }
-        | Op::Unnest { input, .. }
-        | Op::Distinct { input, .. }
-        | Op::Reduce { input, .. }
-        | Op::TopK { input, .. }
-        | Op::Negate { input } => vec![*input],
-        Op::Join { left, right, .. } | Op::Semi { left, right, .. } => vec![*left, *right],
-        Op::Union { inputs } => inputs.clone(),
-    }
 }
 
 struct Renderer<'a, 'scope> {

@@ -1,17 +1,16 @@
 //! `min` and `max`.
 //!
 //! Where rows may be retracted, each group keeps an ordered multiset of its values; where the plan says that none is,
-//! just the extreme. Numbers and times are compared as they are (floats in their total order: NaN is the greatest),
-//! everything else as bytes of arrow's order-preserving rows.
+//! just the extreme. Values are order-preserving bytes: of 8 or 16 bytes for numbers and times (floats in their total
+//! order: NaN is the greatest), of arrow's row format for everything else.
 
-use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray};
-use arrow::compute::{SortOptions, cast};
-use arrow::datatypes::{ArrowNativeTypeOp, DataType, Decimal128Type, Float64Type, Int64Type, TimeUnit, UInt64Type};
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, UInt32Array};
+use arrow::compute::{SortOptions, cast, take};
+use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, TimeUnit, UInt64Type};
 use headwater_operators::Rows;
+use headwater_operators::ordered::Ordered as OrderedMultiset;
 
 use super::Accumulator;
 use crate::columns::sound;
@@ -24,21 +23,20 @@ pub(super) fn accumulator(
     argument: &DataType,
     output: &DataType,
 ) -> Box<dyn Accumulator> {
-    let values = (argument.clone(), output.clone());
+    let types = (argument.clone(), output.clone());
     match wide(argument) {
-        Some(t @ DataType::Int64) => numbers::<Int64Type>(greatest, append_only, t, values),
-        Some(t @ DataType::UInt64) => numbers::<UInt64Type>(greatest, append_only, t, values),
-        Some(t @ DataType::Float64) => numbers::<Float64Type>(greatest, append_only, t, values),
-        Some(t) => numbers::<Decimal128Type>(greatest, append_only, t, values),
+        Some(t @ DataType::Int64) => numbers::<Int64Type>(greatest, append_only, t, types),
+        Some(t @ DataType::UInt64) => numbers::<UInt64Type>(greatest, append_only, t, types),
+        Some(t @ DataType::Float64) => numbers::<Float64Type>(greatest, append_only, t, types),
+        Some(t) => numbers::<Decimal128Type>(greatest, append_only, t, types),
         None => {
-            let options = SortOptions { descending: false, nulls_first: true };
-            let rows = sound(Ordered::new([(argument.clone(), options)]));
+            let rows = sound(Ordered::new([(argument.clone(), SortOptions::default())]));
             boxed(greatest, append_only, Encoded { rows, output: output.clone() })
         }
     }
 }
 
-fn numbers<T: ArrowPrimitiveType>(
+fn numbers<T: ArrowPrimitiveType<Native: Number>>(
     greatest: bool,
     append_only: bool,
     wide: DataType,
@@ -51,7 +49,7 @@ fn boxed<V: Values>(greatest: bool, append_only: bool, values: V) -> Box<dyn Acc
     if append_only {
         Box::new(Extreme { greatest, values, groups: Vec::new() })
     } else {
-        Box::new(Multiset { greatest, values, groups: Vec::new() })
+        Box::new(Multiset { greatest, values, all: OrderedMultiset::default() })
     }
 }
 
@@ -74,24 +72,85 @@ fn wide(t: &DataType) -> Option<DataType> {
     }
 }
 
-/// Casts between a type and its wide one, by the representation.
+/// Casts between `narrow` and its wide type, by the representation.
 fn recast(array: &ArrayRef, to: &DataType, narrow: &DataType) -> ArrayRef {
     let half = matches!(narrow, DataType::Date32 | DataType::Time32(TimeUnit::Second | TimeUnit::Millisecond));
     let array = if half { &sound(cast(array, &DataType::Int32)) } else { array };
     if array.data_type() == to { array.clone() } else { sound(cast(array, to)) }
 }
 
-/// Values of columns as keys in a total order.
+/// Values of columns as bytes in their order.
 trait Values: 'static {
-    type Value: Ord + Clone + 'static;
+    /// A value that is kept.
+    type Value: AsRef<[u8]> + Clone + for<'a> From<Self::Ref<'a>> + 'static;
+    /// A value of a column.
+    type Ref<'a>: AsRef<[u8]>;
     /// A column's values, prepared for [`Values::get`].
     type Column;
 
     fn column(&self, array: &ArrayRef, rows: &[u32]) -> Self::Column;
     /// The value of the row `rows[index]` that [`Values::column`] was given.
-    fn get(column: &Self::Column, index: usize, row: u32) -> Self::Value;
-    fn array<'a>(&self, values: impl Iterator<Item = Option<&'a Self::Value>>) -> ArrayRef;
+    fn get(column: &Self::Column, index: usize, row: u32) -> Self::Ref<'_>;
+    fn array<'a>(&self, values: impl Iterator<Item = Option<&'a [u8]>>) -> ArrayRef;
     fn heap_size(value: &Self::Value) -> usize;
+}
+
+/// A number as bytes in its order.
+trait Number: Copy {
+    type Bytes: AsRef<[u8]> + Copy + 'static;
+    fn bytes(self) -> Self::Bytes;
+    fn number(bytes: &[u8]) -> Self;
+}
+
+impl Number for u64 {
+    type Bytes = [u8; 8];
+    #[inline]
+    fn bytes(self) -> [u8; 8] {
+        self.to_be_bytes()
+    }
+    #[inline]
+    fn number(bytes: &[u8]) -> Self {
+        u64::from_be_bytes(bytes.try_into().unwrap_or_default())
+    }
+}
+
+impl Number for i64 {
+    type Bytes = [u8; 8];
+    #[inline]
+    fn bytes(self) -> [u8; 8] {
+        (self as u64 ^ 1 << 63).bytes()
+    }
+    #[inline]
+    fn number(bytes: &[u8]) -> Self {
+        (u64::number(bytes) ^ 1 << 63) as i64
+    }
+}
+
+impl Number for f64 {
+    type Bytes = [u8; 8];
+    #[inline]
+    fn bytes(self) -> [u8; 8] {
+        // Negative floats ascend as their bits descend.
+        let bits = self.to_bits() as i64;
+        (bits ^ ((bits >> 63) as u64 >> 1) as i64).bytes()
+    }
+    #[inline]
+    fn number(bytes: &[u8]) -> Self {
+        let bits = i64::number(bytes);
+        f64::from_bits((bits ^ ((bits >> 63) as u64 >> 1) as i64) as u64)
+    }
+}
+
+impl Number for i128 {
+    type Bytes = [u8; 16];
+    #[inline]
+    fn bytes(self) -> [u8; 16] {
+        (self as u128 ^ 1 << 127).to_be_bytes()
+    }
+    #[inline]
+    fn number(bytes: &[u8]) -> Self {
+        (u128::from_be_bytes(bytes.try_into().unwrap_or_default()) ^ 1 << 127) as i128
+    }
 }
 
 /// Numbers of the native type of `T`, in which `argument` is represented.
@@ -102,29 +161,9 @@ struct Numbers<T> {
     native: std::marker::PhantomData<T>,
 }
 
-/// A native number in its total order.
-#[derive(Clone, Copy)]
-struct Number<N>(N);
-
-impl<N: ArrowNativeTypeOp> PartialEq for Number<N> {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.is_eq(other.0)
-    }
-}
-impl<N: ArrowNativeTypeOp> Eq for Number<N> {}
-impl<N: ArrowNativeTypeOp> PartialOrd for Number<N> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl<N: ArrowNativeTypeOp> Ord for Number<N> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.compare(other.0)
-    }
-}
-
-impl<T: ArrowPrimitiveType> Values for Numbers<T> {
-    type Value = Number<T::Native>;
+impl<T: ArrowPrimitiveType<Native: Number>> Values for Numbers<T> {
+    type Value = <T::Native as Number>::Bytes;
+    type Ref<'a> = <T::Native as Number>::Bytes;
     type Column = PrimitiveArray<T>;
 
     fn column(&self, array: &ArrayRef, _rows: &[u32]) -> PrimitiveArray<T> {
@@ -132,21 +171,21 @@ impl<T: ArrowPrimitiveType> Values for Numbers<T> {
     }
 
     #[inline]
-    fn get(column: &PrimitiveArray<T>, _index: usize, row: u32) -> Number<T::Native> {
-        Number(column.values()[row as usize])
+    fn get(column: &PrimitiveArray<T>, _index: usize, row: u32) -> Self::Ref<'_> {
+        column.values()[row as usize].bytes()
     }
 
-    fn array<'a>(&self, values: impl Iterator<Item = Option<&'a Number<T::Native>>>) -> ArrayRef {
-        let array: PrimitiveArray<T> = values.map(|v| v.map(|v| v.0)).collect();
+    fn array<'a>(&self, values: impl Iterator<Item = Option<&'a [u8]>>) -> ArrayRef {
+        let array: PrimitiveArray<T> = values.map(|bytes| bytes.map(T::Native::number)).collect();
         recast(&(Arc::new(array.with_data_type(self.wide.clone())) as ArrayRef), &self.output, &self.output)
     }
 
-    fn heap_size(_value: &Number<T::Native>) -> usize {
+    fn heap_size(_value: &Self::Value) -> usize {
         0
     }
 }
 
-/// Anything else, as order-preserving bytes.
+/// Anything else.
 struct Encoded {
     rows: Ordered,
     output: DataType,
@@ -154,21 +193,20 @@ struct Encoded {
 
 impl Values for Encoded {
     type Value = Box<[u8]>;
+    type Ref<'a> = &'a [u8];
     type Column = Rows;
 
     fn column(&self, array: &ArrayRef, rows: &[u32]) -> Rows {
-        let rows = arrow::array::UInt32Array::from(rows.to_vec());
-        let taken = sound(arrow::compute::take(array, &rows, None));
-        self.rows.encode(&[taken], rows.len())
+        let indices = UInt32Array::from(rows.to_vec());
+        self.rows.encode(&[sound(take(array, &indices, None))], rows.len())
     }
 
-    fn get(column: &Rows, index: usize, _row: u32) -> Box<[u8]> {
-        column.get(index).into()
+    fn get(column: &Rows, index: usize, _row: u32) -> &[u8] {
+        column.get(index)
     }
 
-    fn array<'a>(&self, values: impl Iterator<Item = Option<&'a Box<[u8]>>>) -> ArrayRef {
-        let null = self.rows.null();
-        let array = self.rows.decode(values.map(|v| v.map_or(null, |v| v.as_ref()))).swap_remove(0);
+    fn array<'a>(&self, values: impl Iterator<Item = Option<&'a [u8]>>) -> ArrayRef {
+        let array = self.rows.decode(values.map(|bytes| bytes.unwrap_or(self.rows.null()))).swap_remove(0);
         if array.data_type() == &self.output { array } else { sound(cast(&array, &self.output)) }
     }
 
@@ -195,14 +233,18 @@ impl<V: Values> Accumulator for Extreme<V> {
         for (index, (&group, &row)) in groups.iter().zip(rows).enumerate() {
             let value = V::get(&column, index, row);
             let extreme = &mut self.groups[group as usize];
-            if extreme.as_ref().is_none_or(|e| if self.greatest { value > *e } else { value < *e }) {
-                *extreme = Some(value);
+            let beaten = extreme.as_ref().is_none_or(|extreme| {
+                let (value, extreme) = (value.as_ref(), extreme.as_ref());
+                if self.greatest { value > extreme } else { value < extreme }
+            });
+            if beaten {
+                *extreme = Some(value.into());
             }
         }
     }
 
     fn evaluate(&mut self, groups: &[u32], _fail: &mut dyn FnMut(usize, String)) -> ArrayRef {
-        self.values.array(groups.iter().map(|&group| self.groups[group as usize].as_ref()))
+        self.values.array(groups.iter().map(|&group| self.groups[group as usize].as_ref().map(|v| v.as_ref())))
     }
 
     fn is_empty(&self, _group: u32) -> bool {
@@ -223,95 +265,37 @@ impl<V: Values> Accumulator for Extreme<V> {
 struct Multiset<V: Values> {
     greatest: bool,
     values: V,
-    groups: Vec<Bag<V::Value>>,
-}
-
-/// A multiset; mostly of one value or none. Copies may be negative for a while, never 0.
-enum Bag<K> {
-    Empty,
-    One(K, i64),
-    Many(Box<BTreeMap<K, i64>>),
-}
-
-impl<K: Ord> Bag<K> {
-    fn add(&mut self, value: K, diff: i64) {
-        match self {
-            Bag::Empty => *self = Bag::One(value, diff),
-            Bag::One(one, copies) if *one == value => {
-                *copies += diff;
-                if *copies == 0 {
-                    *self = Bag::Empty;
-                }
-            }
-            Bag::One(..) => {
-                if let Bag::One(one, copies) = std::mem::replace(self, Bag::Empty) {
-                    *self = Bag::Many(Box::new([(one, copies), (value, diff)].into()));
-                }
-            }
-            Bag::Many(all) => {
-                use std::collections::btree_map::Entry;
-                match all.entry(value) {
-                    Entry::Vacant(entry) => {
-                        entry.insert(diff);
-                    }
-                    Entry::Occupied(mut entry) => {
-                        *entry.get_mut() += diff;
-                        if *entry.get() == 0 {
-                            entry.remove();
-                            if all.is_empty() {
-                                *self = Bag::Empty;
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    fn extreme(&self, greatest: bool) -> Option<&K> {
-        match self {
-            Bag::Empty => None,
-            Bag::One(value, copies) => (*copies > 0).then_some(value),
-            Bag::Many(all) if greatest => all.iter().rev().find(|(_, c)| **c > 0).map(|(v, _)| v),
-            Bag::Many(all) => all.iter().find(|(_, c)| **c > 0).map(|(v, _)| v),
-        }
-    }
+    all: OrderedMultiset,
 }
 
 impl<V: Values> Accumulator for Multiset<V> {
-    fn reserve(&mut self, groups: usize) {
-        self.groups.resize_with(groups, || Bag::Empty);
-    }
+    fn reserve(&mut self, _groups: usize) {}
 
     fn update(&mut self, argument: Option<&ArrayRef>, groups: &[u32], rows: &[u32], diffs: &[i64]) {
         let Some(argument) = argument else { return };
         let column = self.values.column(argument, rows);
         for (index, ((&group, &row), &diff)) in groups.iter().zip(rows).zip(diffs).enumerate() {
-            self.groups[group as usize].add(V::get(&column, index, row), diff);
+            self.all.add(group, V::get(&column, index, row).as_ref(), diff);
         }
     }
 
     fn evaluate(&mut self, groups: &[u32], _fail: &mut dyn FnMut(usize, String)) -> ArrayRef {
-        self.values.array(groups.iter().map(|&group| self.groups[group as usize].extreme(self.greatest)))
+        let extreme = |&group: &u32| {
+            let extreme = if self.greatest { self.all.last(group) } else { self.all.first(group) };
+            extreme.map(|(value, _)| value)
+        };
+        self.values.array(groups.iter().map(extreme))
     }
 
     fn is_empty(&self, group: u32) -> bool {
-        matches!(self.groups[group as usize], Bag::Empty)
+        !self.all.has(group)
     }
 
     fn clear(&mut self, groups: &[u32]) {
-        groups.iter().for_each(|&group| self.groups[group as usize] = Bag::Empty);
+        groups.iter().for_each(|&group| self.all.clear(group));
     }
 
     fn bytes(&self) -> usize {
-        let heap = self.groups.iter().map(|bag| match bag {
-            Bag::Empty => 0,
-            Bag::One(value, _) => V::heap_size(value),
-            Bag::Many(all) => {
-                let entry = size_of::<(V::Value, i64)>() * 3 / 2;
-                all.keys().map(|v| entry + V::heap_size(v)).sum()
-            }
-        });
-        self.groups.capacity() * size_of::<Bag<V::Value>>() + heap.sum::<usize>()
+        self.all.bytes()
     }
 }
