@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use arrow::datatypes::SchemaRef;
 use headwater_operators::accumulate::accumulate;
 use headwater_operators::arrange::{Arranged, Arrangement, arrange};
+use headwater_operators::combine::{Combiner, SumDiffs};
 use headwater_operators::distinct::distinct;
 use headwater_operators::join::{anti as anti_join, join, semi};
 use headwater_operators::keyed::NoValue;
@@ -41,7 +42,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-use accumulators::Blueprint;
+use accumulators::{Blueprint, CombineCounts};
 use chain::{ErrorStream, Negate};
 use flow::{Flow, Source};
 use hop::Hop;
@@ -186,10 +187,13 @@ impl<'scope> Renderer<'_, 'scope> {
                 let all: Vec<usize> = (0..node.schema.fields().len()).collect();
                 let keys = codec(&node.schema, &all);
                 let (encode, retain) = (keys.clone(), *retain);
+                let mut combiner = (self.scope.peers() > 1).then(SumDiffs::default);
                 let stream = self.flow(*input).close(&format!("{id}: keys"), &mut self.errors, move |updates| {
                     let Updates { data, times, diffs } = updates;
                     let rows = encode.encode(&data.arrays, data.rows);
-                    Updates { data: keyed(rows, buckets(&data, retain), NoValue(data.rows)), times, diffs }
+                    let updates =
+                        Updates { data: keyed(rows, buckets(&data, retain), NoValue(data.rows)), times, diffs };
+                    combined(&mut combiner, updates)
                 });
                 let (stream, errors) = distinct(stream, &format!("{id}: distinct"));
                 let (decode, schema) = (keys.clone(), node.schema.clone());
@@ -202,10 +206,14 @@ impl<'scope> Renderer<'_, 'scope> {
                 let blueprint = Blueprint::new(aggregates, self.schema(*input), append_only);
                 let (encode, key_columns, prepare, retain) =
                     (keys.clone(), key_columns.clone(), blueprint.clone(), *retain);
+                let combines = self.scope.peers() > 1 && blueprint.counts_only();
+                let mut combiner = combines.then(CombineCounts::default);
                 let stream = self.flow(*input).close(&format!("{id}: keys"), &mut self.errors, move |updates| {
                     let Updates { data, times, diffs } = updates;
                     let rows = encode.encode(&pick(&data, &key_columns), data.rows);
-                    Updates { data: keyed(rows, buckets(&data, retain), prepare.prepare(&data)), times, diffs }
+                    let updates =
+                        Updates { data: keyed(rows, buckets(&data, retain), prepare.prepare(&data)), times, diffs };
+                    combined(&mut combiner, updates)
                 });
                 let (stream, errors) = accumulate(stream, &format!("{id}: reduce"), move || blueprint.make(), *global);
                 let (decode, schema) = (keys.clone(), node.schema.clone());
@@ -312,6 +320,14 @@ impl<'scope> Renderer<'_, 'scope> {
             errors.iter().map(error).collect::<Vec<_>>()
         });
         self.errors.push(errors);
+    }
+}
+
+/// The updates combined, where they will move to other workers.
+fn combined<D: Payload>(combiner: &mut Option<impl Combiner<D>>, updates: Updates<D>) -> Updates<D> {
+    match combiner {
+        Some(combiner) => combiner.combine(updates),
+        None => updates,
     }
 }
 

@@ -117,9 +117,7 @@ impl<'scope> Inputs<'scope> for Streams<'scope> {
     fn arrangement(&mut self, _collection: u64, _key: &[usize]) -> Option<Arrangement> {
         None
     }
-    fn offer(&mut self, _collection: u64, _key: &[usize], mut arrangement: Arrangement) {
-        arrangement.close();
-    }
+    fn offer(&mut self, _collection: u64, _key: &[usize], _arrangement: Arrangement) {}
 }
 
 type Collected<R> = Rc<RefCell<Vec<(Time, R, i64)>>>;
@@ -168,7 +166,8 @@ pub(crate) fn run(plan: &Plan, tables: &Tables, workers: usize) -> Output {
             errors.probe_with(&probe);
             (handles, probe)
         });
-        let mut times: Vec<Time> = tables.values().flat_map(|t| t.batches.iter().flat_map(|b| b.times.clone())).collect();
+        let mut times: Vec<Time> =
+            tables.values().flat_map(|t| t.batches.iter().flat_map(|b| b.times.clone())).collect();
         times.sort_unstable();
         times.dedup();
         for time in times {

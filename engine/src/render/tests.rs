@@ -31,8 +31,7 @@ fn t_rows(rng: &mut StdRng, rows: usize) -> RecordBatch {
     let d = d.with_precision_and_scale(10, 2).unwrap();
     let ts: TimestampMicrosecondArray =
         nulls.iter().map(|n| n[5].then(|| rng.random_range(-3_000_000..3_000_000))).collect();
-    let columns: Vec<ArrayRef> =
-        vec![Arc::new(k), Arc::new(x), Arc::new(y), Arc::new(b), Arc::new(d), Arc::new(ts)];
+    let columns: Vec<ArrayRef> = vec![Arc::new(k), Arc::new(x), Arc::new(y), Arc::new(b), Arc::new(d), Arc::new(ts)];
     RecordBatch::try_new(t_schema(), columns).unwrap()
 }
 
@@ -222,9 +221,12 @@ fn arithmetic_fails_on_overflow() {
     let mut table = Table::new(schema.clone());
     table.push(&ints(&schema, &[(i64::MAX, 1), (i64::MIN, 1), (3, 4)]), 1, 1);
     let tables = Tables::from([("t".to_string(), table)]);
-    for (sql, failing, passing) in
-        [("select a + b from t", 1, 2), ("select a - b from t", 1, 2), ("select a * 2 from t", 2, 1), ("select -a from t", 1, 2)]
-    {
+    for (sql, failing, passing) in [
+        ("select a + b from t", 1, 2),
+        ("select a - b from t", 1, 2),
+        ("select a * 2 from t", 2, 1),
+        ("select -a from t", 1, 2),
+    ] {
         let output = run(&plan(sql, &tables), &tables, 1);
         assert_eq!(output.errors[&1].len(), failing, "{sql}");
         assert_eq!(output.at(1).len(), passing, "{sql}");
@@ -256,7 +258,9 @@ fn a_retraction_of_nothing_is_an_error() {
     table.push(&ints(&schema, &[(1, 2)]), 1, -1);
     table.push(&ints(&schema, &[(1, 2)]), 2, 1);
     let tables = Tables::from([("t".to_string(), table)]);
-    for sql in ["select distinct a, b from t", "select a, count(*) from t group by a", "select a, b from t order by a limit 1"] {
+    for sql in
+        ["select distinct a, b from t", "select a, count(*) from t group by a", "select a, b from t order by a limit 1"]
+    {
         let output = run(&plan(sql, &tables), &tables, 1);
         assert_eq!(output.errors[&1].values().sum::<i64>(), 1, "{sql}");
         assert_eq!(output.errors[&2].values().sum::<i64>(), -1, "{sql}");

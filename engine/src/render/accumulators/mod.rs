@@ -13,10 +13,12 @@ use headwater_operators::accumulate::{Accumulators, Evaluated};
 use crate::columns::{Columns, sound};
 use crate::plan::{Aggregate, AggregateFunction};
 
+mod combine;
 mod distinct;
 mod extreme;
 mod numbers;
 
+pub(super) use combine::CombineCounts;
 use distinct::Distinct;
 
 /// One aggregate of all groups.
@@ -127,9 +129,9 @@ impl Blueprint {
         Columns { arrays: arrays.collect(), rows: columns.rows }
     }
 
-    /// Whether the accumulators take nothing but the number of rows, so that equal keys can be added up beforehand.
+    /// Whether all aggregates count rows, so that equal keys can be added up beforehand.
     pub(super) fn counts_only(&self) -> bool {
-        self.prepared.is_empty()
+        self.prepared.iter().all(|p| matches!(p, Prepared::Counts { .. }))
     }
 
     /// Empty accumulators.
