@@ -208,6 +208,11 @@ impl Lines {
             let text = &self.pump.text[self.done..];
             let decoded = self.decoder.decode(text, self.pump.ended, BATCH_ROWS)?;
             let line = self.lines;
+            let place = |lines: usize| format!("{NAME} line {}", line + lines as u64 + 1);
+            // Before going on, so that the next poll fails again.
+            if let Some(bad) = decoded.bad.first().filter(|_| !self.tolerant) {
+                return Err(rejection(&place(bad.lines), bad));
+            }
             self.lines += line_ends(&text[..decoded.consumed]) as u64;
             self.done += decoded.consumed;
             if decoded.records == 0 {
@@ -218,10 +223,6 @@ impl Lines {
                 self.pump.text.drain(..self.done);
                 self.done = 0;
                 return Ok(None);
-            }
-            let place = |lines: usize| format!("{NAME} line {}", line + lines as u64 + 1);
-            if let Some(bad) = decoded.bad.first().filter(|_| !self.tolerant) {
-                return Err(rejection(&place(bad.lines), bad));
             }
             let rejected = decoded.bad.iter().map(|bad| rejected(self.records, place(bad.lines), bad)).collect();
             self.records += decoded.records as u64;

@@ -2,7 +2,11 @@
 
 mod paths;
 mod sink;
+#[cfg(test)]
+mod sink_tests;
 mod source;
+#[cfg(test)]
+mod source_tests;
 mod text;
 
 use std::fs::File;
@@ -226,7 +230,8 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    fn of(table: &TableSpec, options: &Checked<'_>) -> Result<Reading> {
+    /// What the options of a table say.
+    pub(crate) fn of(table: &TableSpec, options: &Checked<'_>) -> Result<Reading> {
         let place = Place::of(options.text("path").unwrap_or_default())?;
         let format = match options.choice("format", FORMATS)? {
             Some(position) => Format::at(position),
@@ -250,6 +255,9 @@ impl Reading {
         match (&self.place, files.is_empty()) {
             (Place::Pattern(pattern), true) if self.bounded => {
                 Err(Error::User(format!("no file fits the pattern '{pattern}'")))
+            }
+            (Place::File(path), true) if self.bounded => {
+                Err(Error::User(format!("the file {} is gone", path.display())))
             }
             _ => Ok(files),
         }

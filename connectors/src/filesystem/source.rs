@@ -135,6 +135,19 @@ impl Files {
         Ok(())
     }
 
+    /// The split of a file, made known before what comes from it.
+    fn announce(&mut self, index: usize) -> u32 {
+        let file = &mut self.files[index];
+        if let Some(split) = file.split {
+            return split;
+        }
+        let split = self.splits;
+        self.splits += 1;
+        file.split = Some(split);
+        self.news.push_back(Poll::Split { split, name: file.name.clone() });
+        split
+    }
+
     /// Reads on in a file; what it has to say goes to the news.
     fn read(&mut self, index: usize) -> Result<()> {
         let file = &mut self.files[index];
@@ -150,12 +163,15 @@ impl Files {
         }
         match file.step(&self.reading, &self.schema, self.bounded, &self.bytes_read)? {
             Step::Rows(decoded, line) => {
-                if file.split.is_none() {
-                    file.split = Some(self.splits);
-                    self.news.push_back(Poll::Split { split: self.splits, name: file.name.clone() });
-                    self.splits += 1;
-                }
-                let batch = file.batch(decoded, line, self.reading.text.tolerant)?;
+                let mut batch = match file.batch(decoded, line, self.reading.text.tolerant) {
+                    Ok(batch) => batch,
+                    Err(error) => {
+                        // Polled again, it must not go on behind the rows that it failed to give.
+                        file.reader = None;
+                        return Err(error);
+                    }
+                };
+                batch.split = self.announce(index);
                 self.rows += batch.rows.num_rows() as u64;
                 self.news.push_back(Poll::Batch(batch));
             }
@@ -171,16 +187,7 @@ impl Files {
                 }
                 file.ended = true;
                 file.reader = None;
-                let split = match file.split {
-                    Some(split) => split,
-                    None => {
-                        let split = self.splits;
-                        self.splits += 1;
-                        file.split = Some(split);
-                        self.news.push_back(Poll::Split { split, name: file.name.clone() });
-                        split
-                    }
-                };
+                let split = self.announce(index);
                 self.news.push_back(Poll::SplitEnd(split));
             }
             Step::Incomplete(why) if self.bounded => return Err(incomplete(&why)),
@@ -259,6 +266,7 @@ impl OneFile {
         let rejected = decoded.bad.iter().map(|bad| rejected(before, place(bad), bad)).collect();
         self.records += decoded.records as u64;
         Ok(SourceBatch {
+            // The caller knows better, once it has made the split known.
             split: self.split.unwrap_or_default(),
             rows: decoded.rows,
             diffs: None,
