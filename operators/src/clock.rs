@@ -27,6 +27,7 @@ pub struct SystemClock {
 
 impl SystemClock {
     /// A clock that starts at the system's time.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that all others are told to use")]
     pub fn new() -> Self {
         let started_micros = match SystemTime::now().duration_since(UNIX_EPOCH) {
             Ok(since) => since.as_micros() as i64,

@@ -172,7 +172,7 @@ impl Unfinished {
 ///
 /// ```
 /// use headwater_operators::{Keyed, Rows, Updates, emit_final::emit_final, keyed::NoValue, run_end::RunEnd};
-/// use headwater_operators::interop::{map_records, to_collection};
+/// use headwater_operators::encode::{map_batches, to_collection};
 /// use timely::dataflow::operators::{Capture, Input, capture::Extract};
 ///
 /// let captured = timely::example(|scope| {
@@ -183,7 +183,8 @@ impl Unfinished {
 ///     input.send_batch(&mut Updates { data: keyed, times: vec![10, 20, 20], diffs: vec![1, -1, 1] });
 ///     let (rows, _errors) = emit_final(changes, &RunEnd::default());
 ///     let text = |row: &[u8]| String::from_utf8_lossy(row).into_owned();
-///     to_collection(map_records(rows, move |rows| rows.iter().map(text).collect::<Vec<_>>())).inner.capture()
+///     let text = map_batches(rows, "Text", move |rows: &Rows| rows.iter().map(text).collect::<Vec<_>>());
+///     to_collection(text).inner.capture()
 /// });
 /// assert_eq!(captured.extract(), [(60, vec![("09:00 2".to_string(), 60, 1)])]);
 /// ```

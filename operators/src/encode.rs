@@ -204,8 +204,21 @@ where
     })
 }
 
-/// Turns each batch's records into as many others.
-fn map_batches<'scope, D: Payload, E: Payload>(
+/// Turns each batch's records into as many others; times and diffs stay.
+///
+/// ```
+/// use headwater_operators::{Updates, encode::{map_batches, to_collection}};
+/// use timely::dataflow::operators::{Capture, Input, capture::Extract};
+///
+/// let captured = timely::example(|scope| {
+///     let (mut input, words) = scope.new_input();
+///     input.send_batch(&mut Updates::uniform(vec!["so".to_string()], 3, 1));
+///     let lengths = map_batches(words, "Lengths", |words: &Vec<String>| words.iter().map(String::len).collect::<Vec<_>>());
+///     to_collection(lengths).inner.capture()
+/// });
+/// assert_eq!(captured.extract(), [(0, vec![(2, 3, 1)])]);
+/// ```
+pub fn map_batches<'scope, D: Payload, E: Payload>(
     stream: UpdateStream<'scope, D>,
     name: &str,
     map: impl Fn(&D) -> E + 'static,

@@ -14,7 +14,7 @@ use crate::updates::{Payload, UpdateStream};
 /// `event_times` gives the event time of each record, us since the UTC epoch; `delay` is in us.
 ///
 /// ```
-/// use headwater_operators::{Updates, interop::to_collection, late::split_late, time::from_micros};
+/// use headwater_operators::{Updates, encode::to_collection, late::split_late, time::from_micros};
 /// use timely::dataflow::operators::{Capture, Input, capture::Extract};
 ///
 /// let late = timely::example(|scope| {

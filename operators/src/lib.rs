@@ -1,12 +1,4 @@
-//! Incremental operators on event time, over [timely dataflow] and [differential dataflow].
-//!
-//! A *collection* is a stream of [`Updates`]: batches of `(record, time, diff)`, where `time` is an event time (see
-//! [`time`]) and `diff` says how many copies of the record arrive or leave. What moves along the edges is a
-//! [`Payload`]: a `Vec` of Rust values, flat byte [`Rows`], or the columns of the engine above. Stateful operators
-//! take [`Keyed`] updates, whose keys are flat bytes with their hash, so that no operator allocates per row.
-//!
-//! [timely dataflow]: https://docs.rs/timely
-//! [differential dataflow]: https://docs.rs/differential-dataflow
+#![doc = include_str!("../README.md")]
 
 pub mod accumulate;
 pub mod accumulators;
@@ -23,7 +15,6 @@ pub mod emit_final;
 pub mod encode;
 pub mod exact_sum;
 pub mod exchange;
-pub mod interop;
 pub mod join;
 pub mod keyed;
 pub mod late;

@@ -11,6 +11,8 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
+use crate::encode::{Encode, map_batches};
+use crate::keyed::{KEEP, Keyed};
 use crate::time::Time;
 use crate::updates::{Payload, UpdateStream, Updates};
 
@@ -30,7 +32,7 @@ pub fn is_released(time: Time, release: Time) -> bool {
 /// `release` gives the release time of each record, [`crate::keyed::KEEP`] for never.
 ///
 /// ```
-/// use headwater_operators::{Updates, interop::to_collection, retain::retain};
+/// use headwater_operators::{Updates, encode::to_collection, retain::retain};
 /// use timely::dataflow::operators::{Capture, Input, capture::Extract};
 ///
 /// let kept = timely::example(|scope| {
@@ -49,6 +51,36 @@ pub fn retain<'scope, D: Payload>(
     divide(stream, "Retain", move |batch| {
         let release = release(&batch.data).into_iter();
         release.zip(&batch.times).map(|(release, &time)| !is_released(time, release)).collect()
+    })
+}
+
+/// Sets when the state of each key is released: `release` gives a key's release time, [`crate::keyed::KEEP`] for never.
+/// A key that is no encoding of a `K` keeps its state.
+///
+/// ```
+/// use headwater_operators::{Keyed, Updates, encode::key_by, retain::release_at, time::release_time};
+/// use timely::dataflow::operators::{Input, InspectCore};
+///
+/// const MINUTE: i64 = 60_000_000;
+/// timely::example(|scope| {
+///     let (mut input, rows) = scope.new_input();
+///     input.send_batch(&mut Updates::uniform(vec![(0i64, "north".to_string())], 1, 1));
+///     let by_window = key_by(rows, |(start, region): &(i64, String)| ((*start, region.clone()), ()));
+///     let until = |(start, _): (i64, String)| release_time(start + MINUTE, 10_000_000, 1_000_000);
+///     release_at(by_window, until).inspect_container(move |event| {
+///         if let Ok((_, batch)) = event {
+///             assert_eq!(batch.data.buckets, [release_time(MINUTE, 10_000_000, 1_000_000)]);
+///         }
+///     });
+/// });
+/// ```
+pub fn release_at<'scope, K: Encode, V: Payload>(
+    stream: UpdateStream<'scope, Keyed<V>>,
+    release: impl Fn(K) -> Time + 'static,
+) -> UpdateStream<'scope, Keyed<V>> {
+    map_batches(stream, "ReleaseAt", move |keyed: &Keyed<V>| {
+        let release = |key: &[u8]| K::decode(&mut &*key).map_or(KEEP, &release);
+        Keyed { buckets: keyed.keys.iter().map(release).collect(), ..keyed.clone() }
     })
 }
 

@@ -55,7 +55,7 @@ impl Validity {
 /// `validity` gives for a batch when its records are valid; equal records must have equal validity.
 ///
 /// ```
-/// use headwater_operators::{Updates, interop::to_collection, run_end::RunEnd};
+/// use headwater_operators::{Updates, encode::to_collection, run_end::RunEnd};
 /// use headwater_operators::temporal::{Validity, temporal_filter};
 /// use timely::dataflow::operators::{Capture, Input, capture::Extract};
 ///

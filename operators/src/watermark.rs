@@ -3,7 +3,8 @@
 //! These operators run a [`Stamper`] inside a dataflow. Their input says when rows arrive, their output when rows take
 //! effect: the output's times and frontier are event times, and its watermark at frontier `t` is
 //! [`watermark`](crate::time::watermark)`(t, delay, resolution)`. Each worker's share of the input is a split of its own,
-//! with its own frontier; downstream the smallest counts, as timely has it.
+//! with its own frontier; downstream the smallest counts, as timely has it. So a worker that gets no rows holds the others
+//! back until its input is closed: give each a share, or an empty iterator.
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Scope;
@@ -35,7 +36,7 @@ pub struct StampedStreams<'scope, D: Payload> {
 /// here.
 ///
 /// ```
-/// use headwater_operators::{Updates, interop::to_collection, stamp::StampConfig, time::to_micros};
+/// use headwater_operators::{Updates, encode::to_collection, stamp::StampConfig, time::to_micros};
 /// use headwater_operators::watermark::stamp_stream;
 /// use timely::dataflow::operators::{Capture, Input, capture::Extract};
 ///
@@ -92,7 +93,7 @@ pub fn stamp_stream<'scope, D: Payload>(
 /// Every worker reads its own iterator. See [`stamp_stream`] for `event_times` and what is ignored.
 ///
 /// ```
-/// use headwater_operators::{interop::to_collection, stamp::StampConfig, time::to_micros};
+/// use headwater_operators::{encode::to_collection, stamp::StampConfig, time::to_micros};
 /// use headwater_operators::watermark::stamp_batches;
 /// use timely::dataflow::operators::{Capture, capture::Extract};
 ///

@@ -157,7 +157,7 @@ impl Windows {
 /// [`hop`].
 ///
 /// ```
-/// use headwater_operators::{Updates, interop::to_collection, window::{Windows, tumble}};
+/// use headwater_operators::{Updates, encode::to_collection, window::{Windows, tumble}};
 /// use timely::dataflow::operators::{Capture, Input, capture::Extract};
 ///
 /// let windows = Windows::tumbling(60)?;

@@ -319,7 +319,8 @@ impl<D: Payload> Split<D> {
     }
 
     fn stamp_all(&mut self, times: &mut Vec<Time>, at: usize, stamp: Time) {
-        for pending in &mut self.pending {
+        // Rows without a stamp are at the end.
+        for pending in self.pending.iter_mut().rev().take_while(|pending| pending.times.len() < pending.len) {
             pending.times.resize(pending.len, stamp);
         }
         times.resize(at, stamp);
