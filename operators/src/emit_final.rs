@@ -177,14 +177,16 @@ impl Unfinished {
 ///
 /// let captured = timely::example(|scope| {
 ///     let (mut input, changes) = scope.new_input();
+///     let (rows, _errors) = emit_final(changes, &RunEnd::default());
+///     let text = |row: &[u8]| String::from_utf8_lossy(row).into_owned();
+///     let text = map_batches(rows, "Text", move |rows: &Rows| rows.iter().map(text).collect::<Vec<_>>());
+///     let captured = to_collection(text).inner.capture();
+///
 ///     let mut rows = Rows::default();
 ///     [b"09:00 1", b"09:00 1", b"09:00 2"].iter().for_each(|row| rows.push(*row));
 ///     let keyed = Keyed { buckets: vec![60; 3], ..Keyed::new(rows, NoValue(3)) };
 ///     input.send_batch(&mut Updates { data: keyed, times: vec![10, 20, 20], diffs: vec![1, -1, 1] });
-///     let (rows, _errors) = emit_final(changes, &RunEnd::default());
-///     let text = |row: &[u8]| String::from_utf8_lossy(row).into_owned();
-///     let text = map_batches(rows, "Text", move |rows: &Rows| rows.iter().map(text).collect::<Vec<_>>());
-///     to_collection(text).inner.capture()
+///     captured
 /// });
 /// assert_eq!(captured.extract(), [(60, vec![("09:00 2".to_string(), 60, 1)])]);
 /// ```

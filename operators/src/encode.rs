@@ -212,9 +212,10 @@ where
 ///
 /// let captured = timely::example(|scope| {
 ///     let (mut input, words) = scope.new_input();
+///     let length = |words: &Vec<String>| words.iter().map(String::len).collect::<Vec<_>>();
+///     let captured = to_collection(map_batches(words, "Lengths", length)).inner.capture();
 ///     input.send_batch(&mut Updates::uniform(vec!["so".to_string()], 3, 1));
-///     let lengths = map_batches(words, "Lengths", |words: &Vec<String>| words.iter().map(String::len).collect::<Vec<_>>());
-///     to_collection(lengths).inner.capture()
+///     captured
 /// });
 /// assert_eq!(captured.extract(), [(0, vec![(2, 3, 1)])]);
 /// ```

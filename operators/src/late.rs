@@ -19,10 +19,10 @@ use crate::updates::{Payload, UpdateStream};
 ///
 /// let late = timely::example(|scope| {
 ///     let (mut input, rows) = scope.new_input();
-///     let at = from_micros(100);
-///     input.send_batch(&mut Updates { data: vec![100i64, 95, 80], times: vec![at; 3], diffs: vec![1; 3] });
 ///     let (_on_time, late) = split_late(rows, 10, |rows: &Vec<i64>| rows.clone());
-///     to_collection(late).inner.capture()
+///     let late = to_collection(late).inner.capture();
+///     input.send_batch(&mut Updates::uniform(vec![100, 95, 80], from_micros(100), 1));
+///     late
 /// });
 /// assert_eq!(late.extract(), [(0, vec![(80, from_micros(100), 1)])]);
 /// ```

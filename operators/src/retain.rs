@@ -37,10 +37,11 @@ pub fn is_released(time: Time, release: Time) -> bool {
 ///
 /// let kept = timely::example(|scope| {
 ///     let (mut input, rows) = scope.new_input();
-///     input.send_batch(&mut Updates { data: vec![("a", 20), ("b", 5)].into_iter().map(|(n, r)| (n.to_string(), r))
-///         .collect(), times: vec![10, 10], diffs: vec![1, 1] });
+///     // Rows with their release times.
 ///     let (kept, _dropped) = retain(rows, |rows: &Vec<(String, u64)>| rows.iter().map(|row| row.1).collect());
-///     to_collection(kept).inner.capture()
+///     let kept = to_collection(kept).inner.capture();
+///     input.send_batch(&mut Updates::uniform(vec![("a".to_string(), 20), ("b".to_string(), 5)], 10, 1));
+///     kept
 /// });
 /// assert_eq!(kept.extract(), [(0, vec![(("a".to_string(), 20), 10, 1)])]);
 /// ```
@@ -64,7 +65,6 @@ pub fn retain<'scope, D: Payload>(
 /// const MINUTE: i64 = 60_000_000;
 /// timely::example(|scope| {
 ///     let (mut input, rows) = scope.new_input();
-///     input.send_batch(&mut Updates::uniform(vec![(0i64, "north".to_string())], 1, 1));
 ///     let by_window = key_by(rows, |(start, region): &(i64, String)| ((*start, region.clone()), ()));
 ///     let until = |(start, _): (i64, String)| release_time(start + MINUTE, 10_000_000, 1_000_000);
 ///     release_at(by_window, until).inspect_container(move |event| {
@@ -72,6 +72,7 @@ pub fn retain<'scope, D: Payload>(
 ///             assert_eq!(batch.data.buckets, [release_time(MINUTE, 10_000_000, 1_000_000)]);
 ///         }
 ///     });
+///     input.send_batch(&mut Updates::uniform(vec![(0, "north".to_string())], 1, 1));
 /// });
 /// ```
 pub fn release_at<'scope, K: Encode, V: Payload>(

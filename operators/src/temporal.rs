@@ -62,9 +62,10 @@ impl Validity {
 /// let captured = timely::example(|scope| {
 ///     // Clicks at their times; each counts for 60.
 ///     let (mut input, clicks) = scope.new_input();
-///     input.send_batch(&mut Updates { data: vec![100u64, 170], times: vec![100, 170], diffs: vec![1, 1] });
 ///     let last_minute = |clicks: &Vec<u64>| Validity::of(clicks, |click| (0, click + 60));
-///     to_collection(temporal_filter(clicks, &RunEnd::default(), last_minute)).inner.capture()
+///     let captured = to_collection(temporal_filter(clicks, &RunEnd::default(), last_minute)).inner.capture();
+///     input.send_batch(&mut Updates { data: vec![100, 170], times: vec![100, 170], diffs: vec![1, 1] });
+///     captured
 /// });
 /// let mut changes: Vec<_> = captured.extract().into_iter().flat_map(|(_, changes)| changes).collect();
 /// changes.sort_by_key(|change| change.1);

@@ -43,9 +43,10 @@ pub struct StampedStreams<'scope, D: Payload> {
 /// let config = StampConfig { resolution: 1, ..StampConfig::new(10).by_round() };
 /// let captured = timely::example(|scope| {
 ///     let (mut input, arrivals) = scope.new_input();
-///     input.send_batch(&mut Updates::uniform(vec![100i64, 95, 120, 105], 0, 1));
 ///     let stamped = stamp_stream(arrivals, config, |rows: &Vec<i64>| rows.clone());
-///     (to_collection(stamped.on_time).inner.capture(), to_collection(stamped.late).inner.capture())
+///     let captured = (to_collection(stamped.on_time).inner.capture(), to_collection(stamped.late).inner.capture());
+///     input.send_batch(&mut Updates::uniform(vec![100, 95, 120, 105], 0, 1));
+///     captured
 /// });
 /// let rows = |updates: Vec<(u64, Vec<(i64, u64, isize)>)>| -> Vec<(i64, i64)> {
 ///     updates.into_iter().flat_map(|(_, rows)| rows).map(|(row, time, _)| (row, to_micros(time))).collect()

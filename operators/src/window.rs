@@ -163,8 +163,9 @@ impl Windows {
 /// let windows = Windows::tumbling(60)?;
 /// let captured = timely::example(move |scope| {
 ///     let (mut input, rows) = scope.new_input();
-///     input.send_batch(&mut Updates { data: vec![-1i64, 59, 60], times: vec![1, 2, 3], diffs: vec![1; 3] });
-///     to_collection(tumble(rows, windows, |row: &i64| Some(*row))).inner.capture()
+///     let captured = to_collection(tumble(rows, windows, |row: &i64| Some(*row))).inner.capture();
+///     input.send_batch(&mut Updates { data: vec![-1, 59, 60], times: vec![1, 2, 3], diffs: vec![1; 3] });
+///     captured
 /// });
 /// assert_eq!(captured.extract(), [(0, vec![((-1, -60), 1, 1), ((59, 0), 2, 1), ((60, 60), 3, 1)])]);
 /// # Ok::<(), headwater_operators::window::BadWindow>(())
