@@ -345,7 +345,7 @@ mod tests {
         unfinished.apply(&batch(1));
         assert_eq!((unfinished.len(), unfinished.earliest()), (2, Some(10)));
         unfinished.apply(&batch(-1));
-        assert!(unfinished.is_empty() && unfinished.len() == 0);
+        assert!(unfinished.is_empty());
         unfinished.apply(&batch(2));
         assert!(unfinished.release(10) && unfinished.release_all());
         // In steps of one row.
