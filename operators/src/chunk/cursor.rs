@@ -96,15 +96,19 @@ impl<T: RowTime> Cursor for RowChunkCursor<T> {
     type TimeContainer = Vec<T>;
     type DiffContainer = Vec<i64>;
 
+    #[inline]
     fn key_valid(&self, s: &RowChunk<T>) -> bool {
         self.key < s.len()
     }
+    #[inline]
     fn val_valid(&self, s: &RowChunk<T>) -> bool {
         self.val < s.len() && s.row_key(self.val) == s.row_key(self.key)
     }
+    #[inline]
     fn key<'a>(&self, s: &'a RowChunk<T>) -> RowKey<'a> {
         s.row_key(self.key)
     }
+    #[inline]
     fn val<'a>(&self, s: &'a RowChunk<T>) -> &'a [u8] {
         s.val(self.val)
     }
@@ -132,6 +136,7 @@ impl<T: RowTime> Cursor for RowChunkCursor<T> {
             self.val = self.key;
         }
     }
+    #[inline]
     fn seek_key(&mut self, s: &RowChunk<T>, key: RowKey<'_>) {
         self.key = super::search::seek(s.hashes(), self.key, key.hash);
         while self.key < s.len() && s.row_key(self.key) < key {
@@ -168,6 +173,7 @@ impl<T: RowTime> Navigable for RowChunk<T> {
 }
 
 impl<T: RowTime> NavigableChunk for RowChunk<T> {
+    #[inline]
     fn bounds(&self) -> ((RowKey<'_>, &[u8], &T), (RowKey<'_>, &[u8], &T)) {
         let last = self.len() - 1;
         ((self.row_key(0), self.val(0), self.time(0)), (self.row_key(last), self.val(last), self.time(last)))

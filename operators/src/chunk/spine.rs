@@ -24,7 +24,9 @@ const LEAST: usize = 8 * 1024;
 /// Rows merged in an activation, at most, while merges don't lag.
 const MOST: usize = 64 * 1024;
 /// With more batches than this, merges lag.
-const MANY: usize = 32;
+const MANY: usize = 24;
+/// Levels of merges that a row goes through before it rests, about.
+const LEVELS: usize = 8;
 
 type Shared<T> = Rc<RowBatch<T>>;
 
@@ -43,8 +45,8 @@ pub struct RowSpine<T: RowTime> {
     /// Batches before this frontier need not be kept apart.
     physical: Antichain<T>,
     upper: Antichain<T>,
-    /// Rows that came since the last exertion.
-    arrived: usize,
+    /// Rows to merge soon, so that merges keep pace with what comes: a row is merged once on each level.
+    debt: usize,
     activator: Option<Activator>,
 }
 
@@ -162,21 +164,24 @@ impl<T: RowTime> Trace for RowSpine<T> {
             logical: start.clone(),
             physical: start.clone(),
             upper: start,
-            arrived: 0,
+            debt: 0,
             activator,
         }
     }
 
     fn exert(&mut self) {
-        let arrived = std::mem::take(&mut self.arrived);
-        if self.slots.iter().any(|slot| matches!(slot, Slot::Two(..))) {
-            let fuel = (4 * arrived).clamp(LEAST, MOST);
-            self.work(if self.slots.len() > MANY { 4 * fuel } else { fuel });
-            if self.consider()
-                && let Some(activator) = &self.activator
-            {
-                activator.activate();
-            }
+        if !self.slots.iter().any(|slot| matches!(slot, Slot::Two(..))) {
+            self.debt = 0;
+            return;
+        }
+        let fuel = self.debt.clamp(LEAST, MOST);
+        let fuel = if self.slots.len() > MANY { 4 * fuel } else { fuel };
+        self.debt = self.debt.saturating_sub(fuel);
+        self.work(fuel);
+        if self.consider()
+            && let Some(activator) = &self.activator
+        {
+            activator.activate();
         }
     }
 
@@ -186,7 +191,7 @@ impl<T: RowTime> Trace for RowSpine<T> {
     fn insert(&mut self, batch: Shared<T>) {
         assert!(batch.lower() != batch.upper() && batch.lower() == &self.upper, "batches follow one another");
         self.upper.clone_from(batch.upper());
-        self.arrived += batch.len();
+        self.debt = self.debt.saturating_add(LEVELS * batch.len());
         self.slots.push(Slot::One(batch));
         if self.consider()
             && let Some(activator) = &self.activator
