@@ -1,0 +1,35 @@
+//! What a figure depends on besides the code: the machine and the versions.
+
+use std::fmt::Write;
+
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find(|l| l.starts_with(name)).and_then(|l| l.split_once(':')).map(|(_, v)| v.trim())
+}
+
+/// Processor, cores and memory, in a line.
+pub fn machine() -> String {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib: f64 = field(&memory, "MemTotal").and_then(|m| m.trim_end_matches("kB").trim().parse().ok()).unwrap_or(0.0);
+    let model = field(&cpu, "model name").unwrap_or("unknown processor");
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    format!("{model}, {cores} cores, {:.1} GiB, {}", kib / 1024.0 / 1024.0, std::env::consts::OS)
+}
+
+/// The versions of what is compared, from the lock files this program was built with.
+pub fn versions() -> String {
+    let locks = [include_str!("../../Cargo.lock"), include_str!("../peers/Cargo.lock")];
+    let mut out = format!("headwater {}", env!("CARGO_PKG_VERSION"));
+    for (lock, names) in
+        locks.iter().zip([&["timely", "differential-dataflow", "datafusion", "arrow", "mimalloc"][..], &["dbsp"][..]])
+    {
+        for name in names {
+            let version = lock
+                .split_once(&format!("name = \"{name}\"\nversion = \""))
+                .and_then(|(_, rest)| rest.split_once('"'))
+                .map_or("?", |(version, _)| version);
+            let _ = write!(out, ", {name} {version}");
+        }
+    }
+    out
+}

@@ -1,0 +1,174 @@
+//! Our side: the engine as a program would use it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arrow::array::{Array, AsArray, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, SchemaRef};
+pub use headwater::Session;
+use headwater::{Event, Op, OutputMode, Pushed, Subscription, Trigger};
+
+use crate::case::Failure;
+
+/// How long an answer may take before a side gives up.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The values of a column of strings, whatever its encoding.
+pub fn strings(column: &dyn Array) -> Result<StringArray, Failure> {
+    let plain = arrow::compute::cast(column, &DataType::Utf8)?;
+    Ok(plain.as_string::<i32>().clone())
+}
+
+/// The final answer of `query` over a Parquet file, its table being `visits`.
+pub fn batch(workers: usize, path: &Path, query: &str) -> Result<Vec<RecordBatch>, Failure> {
+    let session = Session::builder().workers(workers).build()?;
+    let path = path.display();
+    session.execute(&format!(
+        "CREATE TABLE visits WITH (connector = 'filesystem', path = '{path}', format = 'parquet')"
+    ))?;
+    Ok(vec![session.sql(query)?.collect()?])
+}
+
+/// A session with the tables of `ddl`.
+pub fn session(workers: usize, ddl: &str) -> Result<Session, Failure> {
+    let session = Session::builder().workers(workers).build()?;
+    session.execute(ddl)?;
+    Ok(session)
+}
+
+/// A feed into a table.
+pub struct Feed {
+    input: headwater::Input,
+    schema: SchemaRef,
+}
+
+impl Feed {
+    /// A feed into the table `name`.
+    pub fn new(session: &Session, name: &str) -> Result<Self, Failure> {
+        Ok(Feed { input: session.input(name)?, schema: session.table(name)?.schema() })
+    }
+
+    /// The rows with the very types of the table's columns.
+    pub fn fit(&self, rows: RecordBatch) -> Result<RecordBatch, Failure> {
+        let fields = self.schema.fields().iter().zip(rows.columns());
+        let columns = fields.map(|(field, column)| arrow::compute::cast(column, field.data_type()));
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
+        Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
+    }
+
+    /// Pushes rows that [`Feed::fit`].
+    pub fn push(&mut self, rows: RecordBatch) -> Result<Pushed, Failure> {
+        Ok(self.input.push(rows)?)
+    }
+
+    /// Ends the table.
+    pub fn close(self) {
+        self.input.close();
+    }
+}
+
+/// A running query whose changes are followed.
+pub struct Live {
+    subscription: Subscription,
+    closed: Option<i64>,
+}
+
+impl Live {
+    /// Starts to follow the changes of `query`.
+    pub fn follow(session: &Session, query: &str) -> Result<Self, Failure> {
+        let stream = session.sql(query)?.write_stream();
+        let subscription = stream.output_mode(OutputMode::Changelog).trigger(Trigger::Continuous).subscribe()?;
+        Ok(Live { subscription, closed: Some(i64::MIN) })
+    }
+
+    /// Takes all changes before `frontier` (all there are, for `None`) as rows and diffs; waits for them.
+    pub fn wait(
+        &mut self,
+        frontier: Option<i64>,
+        mut take: impl FnMut(&RecordBatch, &[i64]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut diffs = Vec::new();
+        while self.closed.is_some_and(|closed| frontier.is_none_or(|frontier| closed < frontier)) {
+            match self.subscription.next(PATIENCE)? {
+                Event::Emission(emission) => {
+                    diffs.clear();
+                    diffs.extend(emission.ops.iter().zip(&emission.counts).map(|(op, count)| match op {
+                        Op::Delete => -(*count as i64),
+                        _ => *count as i64,
+                    }));
+                    take(&emission.rows, &diffs)?;
+                    self.closed = emission.frontier;
+                }
+                Event::End => self.closed = None,
+                Event::Idle => {
+                    let closed = self.subscription.frontier();
+                    return Err(
+                        format!("no answer in {PATIENCE:?}: closed {closed:?}, waiting for {frontier:?}").into()
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Pushes a round and takes its changes.
+    pub fn round(
+        &mut self,
+        input: &mut Feed,
+        rows: RecordBatch,
+        take: impl FnMut(&RecordBatch, &[i64]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let pushed = input.push(rows)?;
+        self.wait(pushed.frontier, take)
+    }
+}
+
+/// A query that hydrates while others run.
+pub struct Hydration<T> {
+    done: Arc<AtomicBool>,
+    thread: JoinHandle<Result<(f64, T), String>>,
+}
+
+impl<T: Send + 'static> Hydration<T> {
+    /// Starts `query` in a thread, and takes its changes until those before `frontier` are there.
+    pub fn start(
+        session: &Session,
+        query: &'static str,
+        frontier: Option<i64>,
+        mut taken: T,
+        take: fn(&mut T, &RecordBatch, &[i64]),
+    ) -> Self {
+        let session = session.clone();
+        let done = Arc::new(AtomicBool::new(false));
+        let flag = done.clone();
+        #[expect(clippy::disallowed_methods, reason = "the caller joins it and sees its end")]
+        let thread = std::thread::spawn(move || {
+            let begin = Instant::now();
+            let mut run = || -> Result<f64, Failure> {
+                let mut live = Live::follow(&session, query)?;
+                live.wait(frontier, |rows, diffs| {
+                    take(&mut taken, rows, diffs);
+                    Ok(())
+                })?;
+                Ok(begin.elapsed().as_secs_f64())
+            };
+            let outcome = run().map_err(|e| e.to_string());
+            flag.store(true, Ordering::SeqCst);
+            outcome.map(|seconds| (seconds, taken))
+        });
+        Hydration { done, thread }
+    }
+
+    /// Whether it has hydrated, or failed.
+    pub fn is_done(&self) -> bool {
+        self.done.load(Ordering::SeqCst)
+    }
+
+    /// The seconds that it took, and what was taken.
+    pub fn finish(self) -> Result<(f64, T), Failure> {
+        Ok(self.thread.join().map_err(|_| "the hydration failed")??)
+    }
+}
