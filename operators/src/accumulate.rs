@@ -238,7 +238,7 @@ impl<A: Accumulators, F: Fn() -> A + 'static> Reduction for Accumulate<A, F> {
 
     fn emit(&mut self, time: Time, errors: &mut Errors) -> bool {
         let Accumulate { global, buckets, parts, spare, buffers, keys, times, diffs, vals, .. } = self;
-        let Buffers { evaluated, changed, retracted, inserted, inserted_at, cleared, .. } = buffers;
+        let Buffers { groups, evaluated, changed, retracted, inserted, inserted_at, cleared, .. } = buffers;
         let Some(Part { slot, mut touched, old }) = parts.pop() else { return true };
         let Segment { table, counts, touched: marks, accumulators } = buckets.get(slot);
         let existing = old.output.len();
@@ -300,12 +300,20 @@ impl<A: Accumulators, F: Fn() -> A + 'static> Reduction for Accumulate<A, F> {
             }
         }
 
+        let first = keys.hashes.len();
         for (indices, diff) in [(&*retracted, -1), (&*inserted, 1)] {
             for &index in indices {
-                let Touched { hash, bucket, group, .. } = touched[index as usize];
+                let Touched { hash, bucket, .. } = touched[index as usize];
                 keys.hashes.push(hash);
-                keys.keys.push(table.key(group));
                 push_bucket(&mut keys.buckets, keys.hashes.len(), bucket);
+            }
+            if diff > 0 && inserted == retracted {
+                // The usual change, of groups that were there and still are.
+                keys.keys.extend_from_within(first..first + indices.len());
+            } else {
+                groups.clear();
+                groups.extend(indices.iter().map(|&index| touched[index as usize].group));
+                table.copy_keys(groups, &mut keys.keys);
             }
             times.resize(times.len() + indices.len(), time);
             diffs.resize(diffs.len() + indices.len(), diff);

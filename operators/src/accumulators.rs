@@ -21,8 +21,8 @@
 //!     }
 //! }
 //! seen.sort();
-//! let so = |count| ("so".to_string(), count);
-//! assert_eq!(seen, [(1, ("much".to_string(), 1), 1), (1, so(1), 1), (2, so(1), -1), (2, so(2), 1)]);
+//! let word = |word: &str, count| (Some(word.to_string()), count);
+//! assert_eq!(seen, [(1, word("much", 1), 1), (1, word("so", 1), 1), (2, word("so", 1), -1), (2, word("so", 2), 1)]);
 //! ```
 
 use std::marker::PhantomData;
@@ -375,7 +375,7 @@ mod tests {
 
     fn records(seed: u64) -> Vec<(Record, u64, i64)> {
         let times = [3, 30][seed as usize % 2];
-        changes(seed, 150, times, seed % 5 == 0, |rng| {
+        changes(seed, 150, times, seed.is_multiple_of(5), |rng| {
             let key = rng.random_range(0..12);
             // One key always has one bucket.
             let bucket = if seed.is_multiple_of(3) { KEEP } else { [KEEP, 20, 2, 25][key as usize % 4] };

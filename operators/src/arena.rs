@@ -90,6 +90,11 @@ impl Arena {
         self.dead > 4096 && self.dead * 2 > self.used
     }
 
+    /// Bytes of the strings that are wanted.
+    pub(crate) fn used(&self) -> usize {
+        self.used - self.dead
+    }
+
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
         self.chunks.iter().map(Vec::capacity).sum::<usize>() + self.chunks.capacity() * size_of::<Vec<u8>>()

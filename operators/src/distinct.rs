@@ -205,7 +205,7 @@ mod tests {
             let workers = [1, 2, 4][seed as usize % 3];
             let times = [3, 40][seed as usize % 2];
             // Without buckets, with many of them, and with both.
-            let all = changes(seed, 200, times, seed % 5 == 0, |rng| match seed % 4 {
+            let all = changes(seed, 200, times, seed.is_multiple_of(5), |rng| match seed % 4 {
                 0 => (rng.random_range(0..30), KEEP),
                 1 => (rng.random_range(0..30), rng.random_range(0..times + 10)),
                 2 => (rng.random_range(0..30), [20, 30, KEEP][rng.random_range(0..3)]),

@@ -190,17 +190,16 @@ pub fn keys<'scope, V: Payload>(stream: UpdateStream<'scope, Keyed<V>>) -> Updat
     })
 }
 
-/// The opposite of [`key_by`]: pairs of a key and a value. A key that is no encoding of a `K` is dropped.
-pub fn pairs<'scope, K, V>(stream: UpdateStream<'scope, Keyed<Vec<V>>>) -> UpdateStream<'scope, Vec<(K, V)>>
+/// The opposite of [`key_by`]: pairs of a key and a value. `None` stands for a key that is no encoding of a `K`.
+pub fn pairs<'scope, K, V>(stream: UpdateStream<'scope, Keyed<Vec<V>>>) -> UpdateStream<'scope, Vec<(Option<K>, V)>>
 where
     K: Encode + 'static,
     V: Clone + 'static,
     Vec<V>: Payload,
-    Vec<(K, V)>: Payload,
+    Vec<(Option<K>, V)>: Payload,
 {
     map_batches(stream, "Pairs", |keyed: &Keyed<Vec<V>>| {
-        let pairs = keyed.vals.iter().enumerate();
-        pairs.filter_map(|(i, value)| Some((K::decode(&mut keyed.keys.get(i))?, value.clone()))).collect()
+        keyed.keys.iter().zip(&keyed.vals).map(|(mut key, value)| (K::decode(&mut key), value.clone())).collect()
     })
 }
 

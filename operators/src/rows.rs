@@ -65,6 +65,24 @@ impl Rows {
         self.push(second);
     }
 
+    /// Makes room for `rows` more rows of `bytes` bytes in all.
+    pub fn reserve(&mut self, rows: usize, bytes: usize) {
+        self.bytes.reserve(bytes);
+        self.ends.reserve(rows);
+    }
+
+    /// Appends some of the rows again.
+    pub fn extend_from_within(&mut self, rows: std::ops::Range<usize>) {
+        let start = if rows.start == 0 { 0 } else { self.ends[rows.start - 1] as usize };
+        let end = if rows.end == 0 { 0 } else { self.ends[rows.end - 1] as usize };
+        let shift = (self.bytes.len() - start) as u32;
+        self.bytes.extend_from_within(start..end);
+        self.ends.reserve(rows.len());
+        for row in rows {
+            self.ends.push(self.ends[row] + shift);
+        }
+    }
+
     /// The rows, in order.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.len()).map(|i| self.get(i))

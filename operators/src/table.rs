@@ -59,6 +59,20 @@ impl KeyTable {
         self.arena.get(self.places[group as usize])
     }
 
+    /// Appends the keys of `groups`, which are in use, to `out`.
+    pub fn copy_keys(&self, groups: &[u32], out: &mut Rows) {
+        out.reserve(groups.len(), groups.len() * self.arena.used() / self.len().max(1));
+        for groups in groups.chunks(BATCH) {
+            let mut places = [NOWHERE; BATCH];
+            for (place, &group) in places.iter_mut().zip(groups) {
+                *place = self.places[group as usize];
+            }
+            let places = &places[..groups.len()];
+            std::hint::black_box(places.iter().fold(0, |touched, &place| touched ^ self.arena.touch(place)));
+            places.iter().for_each(|&place| out.push(self.arena.get(place)));
+        }
+    }
+
     /// The groups in use, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u32> {
         self.places.iter().enumerate().filter(|(_, p)| **p != NOWHERE).map(|(g, _)| g as u32)

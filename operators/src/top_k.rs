@@ -375,7 +375,7 @@ mod tests {
             [(0, Some(1)), (0, Some(3)), (2, Some(4)), (3, None), (0, None), (1, Some(0))][seed as usize % 6];
         let workers = [1, 2, 4][seed as usize % 3];
         let groups = 1 + seed as u8 % 3;
-        let all = changes(seed, steps, times, seed % 5 == 0, |rng| {
+        let all = changes(seed, steps, times, seed.is_multiple_of(5), |rng| {
             let row = rng.random_range(0..rows);
             (
                 rng.random_range(0..groups),
