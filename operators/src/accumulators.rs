@@ -21,7 +21,7 @@
 //!     }
 //! }
 //! seen.sort();
-//! let word = |word: &str, count| (Some(word.to_string()), count);
+//! let word = |word: &str, count| (word.to_string(), count);
 //! assert_eq!(seen, [(1, word("much", 1), 1), (1, word("so", 1), 1), (2, word("so", 1), -1), (2, word("so", 2), 1)]);
 //! ```
 

@@ -190,16 +190,30 @@ pub fn keys<'scope, V: Payload>(stream: UpdateStream<'scope, Keyed<V>>) -> Updat
     })
 }
 
-/// The opposite of [`key_by`]: pairs of a key and a value. `None` stands for a key that is no encoding of a `K`.
-pub fn pairs<'scope, K, V>(stream: UpdateStream<'scope, Keyed<Vec<V>>>) -> UpdateStream<'scope, Vec<(Option<K>, V)>>
+/// The opposite of [`key_by`]: pairs of a key and a value. `K` must be the type of the keys: an update whose key is no
+/// encoding of a `K` is left out.
+pub fn pairs<'scope, K, V>(stream: UpdateStream<'scope, Keyed<Vec<V>>>) -> UpdateStream<'scope, Vec<(K, V)>>
 where
     K: Encode + 'static,
-    V: Clone + 'static,
+    V: 'static,
     Vec<V>: Payload,
-    Vec<(Option<K>, V)>: Payload,
+    Vec<(K, V)>: Payload,
 {
-    map_batches(stream, "Pairs", |keyed: &Keyed<Vec<V>>| {
-        keyed.keys.iter().zip(&keyed.vals).map(|(mut key, value)| (K::decode(&mut key), value.clone())).collect()
+    stream.unary(Pipeline, "Pairs", |_, _| {
+        |input, output| {
+            input.for_each(|capability, batch| {
+                let Updates { data: Keyed { keys, vals, .. }, times, diffs } = std::mem::take(batch);
+                let mut pairs = Updates::<Vec<(K, V)>>::default();
+                for (index, ((value, time), diff)) in vals.into_iter().zip(times).zip(diffs).enumerate() {
+                    if let Some(key) = K::decode(&mut keys.get(index)) {
+                        pairs.data.push((key, value));
+                        pairs.times.push(time);
+                        pairs.diffs.push(diff);
+                    }
+                }
+                output.session(&capability).give_container(&mut pairs);
+            });
+        }
     })
 }
 
