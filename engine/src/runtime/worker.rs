@@ -198,10 +198,10 @@ impl WorkerState {
                 match self.receiver.try_recv() {
                     Ok(Message::Data(feed, updates)) => self.feed(feed).events.push_back(FeedEvent::Data(updates)),
                     Ok(Message::Frontier(feed, f)) => self.feed(feed).events.push_back(FeedEvent::Frontier(f)),
-                    Ok(Message::Command(Command::Shutdown)) => return,
+                    Ok(Message::Command(Command::Shutdown)) => return self.end(),
                     Ok(Message::Command(command)) => self.command(worker, command),
                     Err(crossbeam_channel::TryRecvError::Empty) => break,
-                    Err(crossbeam_channel::TryRecvError::Disconnected) => return,
+                    Err(crossbeam_channel::TryRecvError::Disconnected) => return self.end(),
                 }
             }
             let handed = self.hand_over(worker.index());
@@ -212,6 +212,12 @@ impl WorkerState {
             }
             self.maintain(worker.index());
         }
+    }
+
+    /// Ends all dataflows: timely steps them until they have drained.
+    fn end(mut self) {
+        self.queries.values_mut().for_each(|query| query.dropped = true);
+        self.sweep();
     }
 
     fn feed(&mut self, id: FeedId) -> &mut Feed {
