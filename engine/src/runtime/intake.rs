@@ -283,7 +283,8 @@ impl Intake {
             return;
         }
         self.frontier = frontier;
-        if let (Stamping::Event { .. }, Some(time)) = (&self.stamping, frontier) {
+        // Tables that follow move each other on, too: a change of one is closed only when all have passed it.
+        if let (Stamping::Event { .. } | Stamping::Follow { .. }, Some(time)) = (&self.stamping, frontier) {
             self.session.raise(time);
         }
         let mut sequence = self.sequencer.lock();

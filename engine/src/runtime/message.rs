@@ -68,6 +68,8 @@ pub(crate) struct QuerySpec {
     pub views: Vec<(Relation, u64)>,
     /// Its answers hold from this time on.
     pub as_of: Time,
+    /// Whether nothing is closed in its input views yet.
+    pub empty: bool,
     /// Whether its input views are read at `as_of` only, and end there.
     pub once: bool,
     /// How the output is stored, where it is: for snapshots and other queries.

@@ -10,6 +10,7 @@ use headwater_operators::Updates;
 use headwater_operators::time::{SINCE_EVER, Time, to_micros};
 
 use super::message::Gauge;
+use super::table::Run;
 use super::view::Status;
 use crate::columns::Columns;
 use crate::error::Error;
@@ -68,6 +69,8 @@ pub(crate) struct QueryShared {
     failure: Mutex<Option<Error>>,
     /// Stored queries that it reads: their errors are its own.
     upstream: Vec<Arc<QueryShared>>,
+    /// Tables that it reads.
+    tables: Vec<Arc<Run>>,
 }
 
 impl QueryShared {
@@ -78,6 +81,7 @@ impl QueryShared {
         workers: usize,
         output: Option<Sender<Output>>,
         upstream: Vec<Arc<QueryShared>>,
+        tables: Vec<Arc<Run>>,
     ) -> Arc<Self> {
         Arc::new(QueryShared {
             id,
@@ -93,6 +97,7 @@ impl QueryShared {
             errors: Mutex::default(),
             failure: Mutex::default(),
             upstream,
+            tables,
         })
     }
 
@@ -100,6 +105,13 @@ impl QueryShared {
     pub fn frontier(&self) -> Option<Time> {
         let least = self.frontiers.iter().map(|f| f.load(Ordering::Acquire)).min().unwrap_or(CLOSED);
         (least != CLOSED).then_some(least)
+    }
+
+    /// Up to where its tables are closed now: the frontier that it will have once it has worked that through.
+    pub fn reachable(&self) -> Option<Time> {
+        let tables = self.tables.iter().map(|run| run.lock().frontier());
+        let views = self.upstream.iter().map(|query| query.reachable());
+        tables.chain(views).flatten().min()
     }
 
     /// What one worker has published.

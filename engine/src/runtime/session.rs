@@ -288,7 +288,7 @@ impl Inner {
     pub fn create_view(self: &Arc<Self>, name: &str, plan: &LogicalPlan, store: bool, text: String) -> Result<View> {
         let physical = self.planner().physical(plan, Purpose::View)?;
         let properties = physical.nodes[physical.root].properties.clone();
-        let schema = physical.nodes[physical.root].schema.clone();
+        let schema = self.planner().view_schema(plan)?;
         let reads = relations(&physical).into_iter().map(|r| r.name().to_owned()).collect();
         let shared = self.install(name, physical, Reading::Live, store, None)?;
         let bounded = properties.is_static;
@@ -361,16 +361,19 @@ impl Inner {
                 }
             }
         }
+        let runs = tables.iter().map(|(_, run)| run.clone()).collect();
         let store = if store {
             Some(Arc::new(Codec::new(schema.fields().iter().map(|f| f.data_type().clone()))?))
         } else {
             None
         };
-        let shared = QueryShared::new(id, name.to_owned(), schema, self.workers, output, upstream);
+        let shared = QueryShared::new(id, name.to_owned(), schema, self.workers, output, upstream, runs);
         let read: Vec<_> = views.iter().map(|(_, shared)| shared.clone()).collect();
         let hold = hold_all(&read, reading == Reading::Live)?;
         let plan_result = self.attach(&shared, plan, reading, store, tables, &views, hold);
-        views.iter().for_each(|(_, view)| view.release(hold));
+        if let Some(hold) = hold {
+            views.iter().for_each(|(_, view)| view.release(hold));
+        }
         plan_result?;
         Ok(shared)
     }
@@ -384,7 +387,7 @@ impl Inner {
         store: Option<Arc<Codec>>,
         tables: Vec<(Relation, Arc<Run>)>,
         views: &[(Relation, Arc<QueryShared>)],
-        hold: Time,
+        hold: Option<Time>,
     ) -> Result<()> {
         // Runs of the session's tables whose intake must stand still while the query is attached. Tables that follow
         // come after those that lead: the order of all locks.
@@ -468,7 +471,8 @@ impl Inner {
             plan,
             tables: feeds,
             views: views.iter().map(|(relation, view)| (relation.clone(), view.id)).collect(),
-            as_of: hold,
+            as_of: hold.unwrap_or(SINCE_EVER),
+            empty: hold.is_none(),
             once: reading != Reading::Live,
             store,
             shared: shared.clone(),
@@ -505,7 +509,9 @@ impl Inner {
         if let Some(failure) = stored.shared.failure() {
             return Err(failure);
         }
-        let as_of = hold_all(std::slice::from_ref(&stored.shared), false)?;
+        let Some(as_of) = hold_all(std::slice::from_ref(&stored.shared), false)? else {
+            return Ok((SINCE_EVER, Vec::new()));
+        };
         let (sender, receiver) = unbounded();
         let query = stored.shared.id;
         self.context.sequencer.lock().command(|| Command::Peek { query, as_of, reply: sender.clone() });
@@ -526,32 +532,40 @@ fn past_is_gone(table: &str) -> Error {
     ))
 }
 
-/// A time at which all views can be read, held in each of them; waits until each has closed one.
+/// A time at which all views can be read, held in each of them; `None` when nothing is closed yet.
 ///
-/// That is the last time closed in all of them. Views that have ended are read at the largest time, or, by a query
+/// Everything that is closed in the views' tables now is seen: it waits until the views have worked that through. The
+/// time is the last that is closed in all of them. Views that have ended are read at the largest time, or, by a query
 /// that goes on (`live`), from the earliest time on that they still tell apart.
-fn hold_all(views: &[Arc<QueryShared>], live: bool) -> Result<Time> {
-    let Some(first) = views.first() else { return Ok(SINCE_EVER) };
+fn hold_all(views: &[Arc<QueryShared>], live: bool) -> Result<Option<Time>> {
+    let goals: Vec<_> = views.iter().map(|view| view.reachable()).collect();
     loop {
         if let Some(failed) = views.iter().find_map(|view| view.failure()) {
             return Err(failed);
+        }
+        let behind = |(view, goal): (&Arc<QueryShared>, &Option<Time>)| match (view.frontier(), goal) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(frontier), Some(goal)) => frontier < *goal,
+        };
+        if views.iter().zip(&goals).any(behind) {
+            if let Some(stopped) = views.iter().find(|view| view.stopped.load(Ordering::Acquire)) {
+                return Err(Error::user(format!("view '{}' was stopped", stopped.name)));
+            }
+            std::thread::sleep(Duration::from_micros(50));
+            continue;
         }
         let time = match views.iter().filter_map(|view| view.frontier()).min() {
             Some(frontier) => frontier.checked_sub(1),
             None if live => views.iter().map(|view| view.since()).max(),
             None => Some(Time::MAX - 1),
         };
-        if let Some(time) = time {
-            let held = views.iter().take_while(|view| view.hold_at(time)).count();
-            if held == views.len() {
-                return Ok(time);
-            }
-            views[..held].iter().for_each(|view| view.release(time));
+        let Some(time) = time else { return Ok(None) };
+        let held = views.iter().take_while(|view| view.hold_at(time)).count();
+        if held == views.len() {
+            return Ok(Some(time));
         }
-        if first.stopped.load(Ordering::Acquire) {
-            return Err(Error::user(format!("view '{}' was stopped", first.name)));
-        }
-        std::thread::sleep(Duration::from_micros(200));
+        views[..held].iter().for_each(|view| view.release(time));
     }
 }
 

@@ -324,7 +324,7 @@ impl Inner {
         let physical = self.planner().physical(&plan, Purpose::View)?;
         let reads = super::session::relations(&physical).into_iter().map(|r| r.name().to_owned()).collect();
         let root = &physical.nodes[physical.root];
-        let (schema, properties) = (root.schema.clone(), root.properties.clone());
+        let (schema, properties) = (self.planner().view_schema(&plan)?, root.properties.clone());
         let bounded = properties.is_static;
         let meta = ViewMeta { name: name.clone(), schema, properties, bounded, definition: Some(plan) };
         self.planner_mut().register_view(meta);

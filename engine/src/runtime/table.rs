@@ -206,6 +206,7 @@ impl Run {
         });
         if follows {
             context.followers.add(&run);
+            run.lock().flush();
         }
         run
     }
@@ -332,8 +333,14 @@ impl Run {
                             left.remove(name);
                         }
                     }
-                    if self.sequencer.in_flight.get() < BUSY_ROWS { intake.close_round() } else { intake.flush() }
+                    if self.limit.is_none() && self.sequencer.in_flight.get() < BUSY_ROWS {
+                        intake.close_round();
+                    } else {
+                        intake.flush();
+                    }
                 }
+                // A replay is cut as it was, and at no other place.
+                Poll::Idle if self.limit.is_some() => intake.flush(),
                 Poll::Idle => intake.tick(),
                 Poll::End => break,
             }

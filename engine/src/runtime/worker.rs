@@ -383,7 +383,8 @@ impl<'scope> Inputs<'scope> for QueryInputs<'_, 'scope> {
                 return store.import(scope, relation.name(), as_of);
             }
             let (tap, stream) = Tap::new(scope, relation.name(), vec![Some(as_of)]);
-            match store.contents(as_of) {
+            let contents = if self.spec.empty { Ok(Vec::new()) } else { store.contents(as_of) };
+            match contents {
                 Ok(parts) => parts.into_iter().for_each(|(data, diffs)| {
                     tap.data(Updates { times: vec![as_of; data.rows], data, diffs });
                 }),
