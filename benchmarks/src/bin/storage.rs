@@ -31,7 +31,7 @@ use differential_dataflow::trace::{BatchCursor, BatchDiff, BatchKey, BatchReader
 use headwater_operators::arrange::{Arrangement, arrange};
 use headwater_operators::join::join;
 use headwater_operators::table::KeyTable;
-use headwater_operators::{Keyed, Payload, Rows, Updates};
+use headwater_operators::{Keyed, Rows, Updates};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::core::input::Handle;
@@ -159,7 +159,9 @@ fn drive<C: timely::Container + Clone>(
         }
         measured.hydrate = start.elapsed();
         // Let what is still merging settle.
-        (0..50).for_each(|_| drop(worker.step()));
+        for _ in 0..50 {
+            worker.step();
+        }
         measured.bytes = live().saturating_sub(held);
         for number in 0..rounds {
             let mut batch = round(number);

@@ -6,14 +6,15 @@ use differential_dataflow::input::InputSession;
 use differential_dataflow::operators::arrange::arrangement::arrange_core;
 use differential_dataflow::operators::iterate::Variable;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
+use timely::dataflow::ProbeHandle;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::{Input, InspectCore, Probe};
 use timely::order::Product;
 
 use super::{Arrangement, ReadError, arrange, updates};
 use crate::chunk::{RowBatcher, RowBuilder, RowChunker, RowSpine};
-use crate::join::join;
 use crate::join::tests::pack;
+use crate::join::{join, semi};
 use crate::keyed::Keyed;
 use crate::rows::Rows;
 use crate::testing::{Change, changes};
@@ -62,7 +63,7 @@ fn a_late_view_sees_what_is_there_and_then_the_changes() {
                 let (probe, _) = arranged.stream.clone().probe();
                 (input, Arrangement::new(&arranged), probe)
             });
-            let mut late: Vec<(Time, Seen, Seen, _)> = Vec::new();
+            let mut late: Vec<(Time, [Seen; 2], Seen, _)> = Vec::new();
             let mut frontier = 0;
             let mut rest = all.clone();
             while frontier <= times {
@@ -84,21 +85,27 @@ fn a_late_view_sees_what_is_there_and_then_the_changes() {
                 }
                 if rng.random_bool(0.5) {
                     let as_of = rng.random_range(since..frontier);
-                    let (seen, joined) = (Seen::default(), Seen::default());
+                    let (seen, joined) = (<[Seen; 2]>::default(), Seen::default());
                     let (see, pairs) = (seen.clone(), joined.clone());
                     let done = worker.dataflow::<Time, _, _>(|scope| {
                         let arranged = handle.import_as_of(scope, "late", as_of).unwrap();
-                        updates(&arranged, "updates")
-                            .inspect_container(move |event| {
-                                if let Ok((held, batch)) = event {
-                                    assert!(*held >= as_of && batch.times.iter().all(|t| t >= held));
-                                    let row = |i| (batch.data.keys.get(i).to_vec(), batch.data.vals.get(i).to_vec());
-                                    let rows = (0..batch.len()).map(|i| (row(i), batch.times[i], batch.diffs[i]));
-                                    see.borrow_mut().extend(rows);
-                                }
-                            })
-                            .probe();
-                        let (done, _) = join(arranged.clone(), arranged, "itself")
+                        let done = ProbeHandle::new();
+                        // Every row has its key: two ways to the same rows.
+                        let had = semi(arranged.clone(), arranged.clone(), "had");
+                        for (stream, see) in [updates(&arranged, "updates"), had].into_iter().zip(see) {
+                            stream
+                                .inspect_container(move |event| {
+                                    if let Ok((held, batch)) = event {
+                                        assert!(*held >= as_of && batch.times.iter().all(|t| t >= held));
+                                        let row =
+                                            |i| (batch.data.keys.get(i).to_vec(), batch.data.vals.get(i).to_vec());
+                                        let rows = (0..batch.len()).map(|i| (row(i), batch.times[i], batch.diffs[i]));
+                                        see.borrow_mut().extend(rows);
+                                    }
+                                })
+                                .probe_with(&done);
+                        }
+                        join(arranged.clone(), arranged, "itself")
                             .inspect_container(move |event| {
                                 if let Ok((held, batch)) = event {
                                     assert!(*held >= as_of && batch.times.iter().all(|t| t >= held));
@@ -108,7 +115,7 @@ fn a_late_view_sees_what_is_there_and_then_the_changes() {
                                     pairs.borrow_mut().extend(rows);
                                 }
                             })
-                            .probe();
+                            .probe_with(&done);
                         done
                     });
                     late.push((as_of, seen, joined, done));
@@ -124,7 +131,9 @@ fn a_late_view_sees_what_is_there_and_then_the_changes() {
                 let some = (0..6).map(|_| rng.random_range(*as_of..frontier));
                 for at in some.chain([*as_of, frontier]) {
                     let rows = accumulated(&all, at);
-                    assert_eq!(accumulated(&seen.borrow(), at), rows, "as of {as_of}, at {at}");
+                    for seen in seen {
+                        assert_eq!(accumulated(&seen.borrow(), at), rows, "as of {as_of}, at {at}");
+                    }
                     let mut pairs = BTreeMap::new();
                     for ((k, l), n) in &rows {
                         for ((_, r), m) in rows.iter().filter(|((key, _), _)| key == k) {
@@ -161,7 +170,9 @@ fn state_goes_with_the_rows() {
             worker.step_while(|| probe.less_than(&(time + 1)));
             handle.allow_compaction(time);
         }
-        (0..1000).for_each(|_| drop(worker.step()));
+        for _ in 0..1000 {
+            worker.step();
+        }
         assert!(handle.rows() < 5000, "{} rows of 39,000 updates", handle.rows());
         assert!(handle.batches() < 12, "{} batches", handle.batches());
         assert_eq!(read(&mut handle, 199).unwrap().len(), 1000);
@@ -178,7 +189,7 @@ fn many_rows_are_sealed_in_steps() {
             (input, Arrangement::new(&arranged), probe)
         });
         // One key has 100,000 rows, the others one each; every value comes twice, and every tenth goes again.
-        let key = |i: u32| if i % 2 == 0 { b"same".to_vec() } else { (i % 200_000).to_be_bytes().to_vec() };
+        let key = |i: u32| if i.is_multiple_of(2) { b"same".to_vec() } else { (i % 200_000).to_be_bytes().to_vec() };
         for part in 0..8u32 {
             let rows: Vec<_> =
                 (part * 50_000..(part + 1) * 50_000).map(|i| (key(i), (i % 200_000).to_be_bytes(), i)).collect();

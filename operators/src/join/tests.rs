@@ -51,7 +51,7 @@ fn run(workers: usize, seed: u64, kind: Kind, changes: &[Change<Row>]) -> Histor
             let (one, left) = scope.new_input::<Updates<Keyed<Rows>>>();
             let (two, right) = scope.new_input::<Updates<Keyed<Rows>>>();
             let (left, right) = (arrange(left, "left"), arrange(right, "right"));
-            let mut probe = timely::dataflow::ProbeHandle::new();
+            let probe = timely::dataflow::ProbeHandle::new();
             if matches!(kind, Kind::Inner | Kind::LeftOuter | Kind::OfItself) {
                 let right = if kind == Kind::OfItself { left.clone() } else { right.clone() };
                 let seen = seen.clone();
@@ -68,7 +68,7 @@ fn run(workers: usize, seed: u64, kind: Kind, changes: &[Change<Row>]) -> Histor
                             }
                         }
                     })
-                    .probe_with(&mut probe);
+                    .probe_with(&probe);
             }
             let by_presence = match kind {
                 Kind::Semi => Some(semi(left, right, "semi")),
@@ -88,7 +88,7 @@ fn run(workers: usize, seed: u64, kind: Kind, changes: &[Change<Row>]) -> Histor
                             }
                         }
                     })
-                    .probe_with(&mut probe);
+                    .probe_with(&probe);
             }
             ([one, two], probe)
         });
@@ -110,7 +110,9 @@ fn run(workers: usize, seed: u64, kind: Kind, changes: &[Change<Row>]) -> Histor
             }
             frontiers[side] = next;
             inputs[side].advance_to(next);
-            (0..rng.random_range(0..4)).for_each(|_| drop(worker.step()));
+            for _ in 0..rng.random_range(0..4) {
+                worker.step();
+            }
         }
         drop(inputs);
         while !probe.done() {
