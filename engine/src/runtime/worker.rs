@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use headwater_operators::arrange::{self, Arranged, Arrangement};
@@ -34,6 +34,10 @@ const ROUNDS_AHEAD: usize = 8;
 const ROWS_AHEAD: usize = 1 << 21;
 /// How long a worker sleeps when there is nothing to do and nobody wakes it.
 const PARK: Duration = Duration::from_millis(100);
+/// How long a worker stays awake after work.
+const LINGER: Duration = Duration::from_micros(30);
+/// How often stored output is compacted and measured.
+const MAINTENANCE: Duration = Duration::from_millis(5);
 
 enum FeedEvent {
     Data(Updates<Columns>),
@@ -193,6 +197,8 @@ impl WorkerState {
 
     /// Runs until [`Command::Shutdown`], or until the session is gone.
     pub fn run(mut self, worker: &mut Worker) {
+        let mut busy = Instant::now();
+        let mut maintained = Instant::now();
         loop {
             loop {
                 match self.receiver.try_recv() {
@@ -204,13 +210,20 @@ impl WorkerState {
                     Err(crossbeam_channel::TryRecvError::Disconnected) => return self.end(),
                 }
             }
-            let handed = self.hand_over(worker.index());
-            if handed {
+            if self.hand_over(worker.index()) {
+                busy = Instant::now();
                 worker.step();
-            } else {
+            } else if busy.elapsed() < LINGER && self.receiver.is_empty() {
+                // Rounds follow each other closely: what comes next is met awake.
+                worker.step();
+                std::hint::spin_loop();
+            } else if self.receiver.is_empty() {
                 worker.step_or_park(Some(PARK));
             }
-            self.maintain(worker.index());
+            if maintained.elapsed() >= MAINTENANCE {
+                self.maintain(worker.index());
+                maintained = Instant::now();
+            }
         }
     }
 
