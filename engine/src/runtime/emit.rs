@@ -330,7 +330,9 @@ impl Emitter {
         let keys = self.keys.convert_columns(&key)?;
         let mut by_key: BTreeMap<&[u8], (Vec<u32>, Vec<u32>)> = BTreeMap::new();
         for i in 0..net.len() {
-            let (arrived, left) = by_key.entry(keys.row(i).data()).or_default();
+            // The only row of a global aggregate has no key columns.
+            let key = if key.is_empty() { &[] } else { keys.row(i).data() };
+            let (arrived, left) = by_key.entry(key).or_default();
             if net.diffs[i] > 0 { arrived.push(i as u32) } else { left.push(i as u32) }
         }
         let mut given = Given::default();
