@@ -1,0 +1,77 @@
+//! Files as tables: `SELECT .. FROM 'flights.csv'`.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+use headwater::datafusion::sql::sqlparser::ast::{ObjectName, visit_relations};
+use headwater::sql::{Parsed, Statement};
+use headwater::{Result, Session};
+
+/// Declares a table for each file that the statements name in quotes and that is not declared yet.
+///
+/// Errors: a file that is not there, or of no known format, at the statement that names it.
+pub fn declare(session: &Session, statements: &[Parsed]) -> Result<()> {
+    let known: BTreeSet<String> = session.tables().into_iter().map(|table| table.name).collect();
+    for parsed in statements {
+        let query = match &parsed.statement {
+            Statement::Query(query) => query,
+            Statement::CreateView(create) => &create.query,
+            Statement::CreateSink(create) => &create.query,
+            Statement::Explain(explain) => &explain.query,
+            Statement::Insert(insert) => &insert.source,
+            _ => continue,
+        };
+        let mut paths = BTreeSet::new();
+        let _ = visit_relations(&query.ast, |name| {
+            paths.extend(path(name));
+            ControlFlow::<()>::Continue(())
+        });
+        for path in paths.difference(&known) {
+            if let Some(format) = format(path) {
+                let quoted = (path.replace('"', "\"\""), path.replace('\'', "''"));
+                let create = format!(
+                    "CREATE TABLE IF NOT EXISTS \"{}\" WITH (connector = 'filesystem', path = '{}', format = '{format}')",
+                    quoted.0, quoted.1
+                );
+                session.execute(&create).map_err(|error| {
+                    headwater::Error::user(error.message()).at(&parsed.source, parsed.line, parsed.column)
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The path that a relation's name is, if it is written in single quotes.
+fn path(name: &ObjectName) -> Option<String> {
+    let [part] = name.0.as_slice() else { return None };
+    let ident = part.as_ident()?;
+    (ident.quote_style == Some('\'')).then(|| ident.value.clone())
+}
+
+/// The format that a file's name says it has.
+fn format(path: &str) -> Option<&'static str> {
+    let path = path.to_ascii_lowercase();
+    let path = path.strip_suffix(".gz").or_else(|| path.strip_suffix(".zst")).unwrap_or(&path);
+    let (_, extension) = path.rsplit_once('.')?;
+    match extension {
+        "csv" => Some("csv"),
+        "json" | "jsonl" | "ndjson" => Some("json"),
+        "parquet" => Some("parquet"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::format;
+
+    #[test]
+    fn names_tell_formats() {
+        assert_eq!(format("a/Flights.CSV.gz"), Some("csv"));
+        assert_eq!(format("x.*.jsonl"), Some("json"));
+        assert_eq!(format("part-0.parquet"), Some("parquet"));
+        assert_eq!(format("flights"), None);
+        assert_eq!(format("notes.txt"), None);
+    }
+}

@@ -1,0 +1,128 @@
+//! A line on the terminal that shows how far the tables are.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use headwater::operators::clock::{Clock, SystemClock};
+use headwater::{Session, TableStatus};
+use tokio::runtime::Handle;
+
+/// How often the line is drawn.
+const EVERY: Duration = Duration::from_millis(200);
+/// A frontier further behind the clock than this is a replay: its own time says more than how long ago that was.
+const LIVE: i64 = 24 * 3_600 * 1_000_000;
+
+/// The line, drawn on standard error until it is dropped. Nothing where that is no terminal.
+pub struct Progress {
+    ended: Arc<AtomicBool>,
+    shown: bool,
+}
+
+impl Progress {
+    /// Begins to draw how the tables of `session` are doing.
+    pub fn show(session: &Session, handle: &Handle) -> Self {
+        let ended = Arc::new(AtomicBool::new(false));
+        let shown = std::io::stderr().is_terminal();
+        if shown {
+            let (session, ended) = (session.clone(), ended.clone());
+            handle.spawn(async move {
+                let clock = SystemClock::default();
+                let started = Instant::now();
+                let mut before: Vec<TableStatus> = Vec::new();
+                let mut ticks = tokio::time::interval(EVERY);
+                ticks.tick().await;
+                let mut last = started;
+                loop {
+                    ticks.tick().await;
+                    if ended.load(Ordering::Acquire) {
+                        break;
+                    }
+                    let now = session.tables();
+                    let line = line(&before, &now, last.elapsed(), clock.now_micros());
+                    last = Instant::now();
+                    before = now;
+                    // Nobody can be told that the terminal is gone.
+                    let _ = write!(std::io::stderr().lock(), "\r\x1b[2K{:>4} s  {line}", started.elapsed().as_secs());
+                }
+            });
+        }
+        Progress { ended, shown }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Release);
+        if self.shown {
+            let _ = write!(std::io::stderr().lock(), "\r\x1b[2K");
+        }
+    }
+}
+
+/// How each table is doing `now` (microseconds since the epoch), `elapsed` after it was as in `before`.
+fn line(before: &[TableStatus], tables: &[TableStatus], elapsed: Duration, now: i64) -> String {
+    let one = |table: &TableStatus| {
+        let earlier = before.iter().find(|b| b.name == table.name).map_or(0, |b| b.counts.rows);
+        let rate = (table.counts.rows - earlier.min(table.counts.rows)) as f64 / elapsed.as_secs_f64().max(1e-6);
+        let mut text = format!("{}: {} rows, {}/s", table.name, grouped(table.counts.rows), grouped(rate as u64));
+        if let Some(total) = table.progress.total_bytes.filter(|total| *total > 0) {
+            text.push_str(&format!(", {} %", (100 * table.progress.bytes / total).min(100)));
+        }
+        for (count, what) in [(table.counts.late, "late"), (table.counts.rejected, "rejected")] {
+            if count > 0 {
+                text.push_str(&format!(", {} {what}", grouped(count)));
+            }
+        }
+        match table.frontier {
+            None => text.push_str(", ended"),
+            Some(frontier) if (0..LIVE).contains(&now.saturating_sub(frontier)) => {
+                text.push_str(&format!(", {:.1} s behind", (now - frontier) as f64 / 1e6));
+            }
+            Some(_) => {}
+        }
+        text
+    };
+    tables.iter().filter(|t| t.counts.rows > 0 || t.progress.rows > 0).map(one).collect::<Vec<_>>().join("   ")
+}
+
+/// `1234567` as `1,234,567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped() {
+        assert_eq!(
+            [0, 12, 999, 1_000, 1_234_567].map(grouped),
+            ["0", "12", "999", "1,000", "1,234,567"].map(String::from)
+        );
+    }
+
+    #[test]
+    fn the_line_tells_rate_share_and_lag() {
+        let status = |rows, frontier| TableStatus {
+            name: "visits".into(),
+            counts: headwater::IntakeCounts { rows, late: 2, rejected: 0 },
+            progress: headwater::connectors::Progress { rows, bytes: 50, total_bytes: Some(200) },
+            frontier,
+        };
+        let now = 10_000_000;
+        let text = line(&[status(1_000, None)], &[status(3_000, Some(8_500_000))], Duration::from_secs(2), now);
+        assert_eq!(text, "visits: 3,000 rows, 1,000/s, 25 %, 2 late, 1.5 s behind");
+        assert!(line(&[], &[status(5, None)], Duration::from_secs(1), now).ends_with("ended"));
+    }
+}

@@ -1,0 +1,84 @@
+//! `headwater run`: a file of statements, until its inputs close or Ctrl-C.
+
+use std::io::{Read, Write};
+use std::path::Path;
+
+use headwater::sql::{Parsed, Statement};
+use headwater::{Outcome, RuntimeMode, Session};
+
+use crate::args::Run;
+use crate::failure::Failure;
+use crate::interrupt::Interrupts;
+use crate::progress::Progress;
+use crate::{files, output};
+
+/// Runs the file; answers go to `out` alone.
+pub fn run(args: &Run, out: &mut dyn Write) -> Result<(), Failure> {
+    let (source, text) = read(&args.file)?;
+    let failed = Failure::of(&source);
+    let mode = match (args.batch, args.stream) {
+        (true, _) => RuntimeMode::Batch,
+        (_, true) => RuntimeMode::Streaming,
+        _ => RuntimeMode::Declared,
+    };
+    let parsed = headwater::sql::parse(&text).map_err(&failed)?;
+    let session = Session::builder().workers(args.common.workers.get()).runtime_mode(mode).build().map_err(&failed)?;
+    files::declare(&session, &parsed).map_err(&failed)?;
+    let interrupts = {
+        let session = session.clone();
+        Interrupts::listen(move || {
+            let _ = writeln!(
+                std::io::stderr(),
+                "\nstopping: working through what has been read (Ctrl-C again ends at once)"
+            );
+            session.stop();
+        })?
+    };
+    let mut script = session.run_script(&text).map_err(&failed)?;
+    let mut notes = std::io::stderr().lock();
+    for shown in &script.shown {
+        match shown {
+            Outcome::Done(what) => writeln!(notes, "{what}")?,
+            Outcome::Changed(rows) => writeln!(notes, "{rows} rows changed")?,
+            Outcome::Rows(rows) => {
+                output::write(&mut notes, args.common.format, &rows.schema(), std::slice::from_ref(rows))?
+            }
+            Outcome::Text(text) => writeln!(notes, "{text}")?,
+            Outcome::Query(_) | Outcome::Sink(_) => {}
+        }
+    }
+    drop(notes);
+    if !parsed.iter().any(|p| matches!(p.statement, Statement::Query(_) | Statement::CreateSink(_))) {
+        eprintln!("note: {source} has no SELECT and no CREATE SINK, so there is nothing to wait for");
+        return Ok(());
+    }
+    // A sink that draws on the terminal is progress enough.
+    let progress = (!parsed.iter().any(prints)).then(|| Progress::show(&session, interrupts.handle()));
+    let answers = script.answers().map_err(&failed)?;
+    script.await_termination().map_err(&failed)?;
+    drop(progress);
+    for answer in answers {
+        output::write(out, args.common.format, &answer.schema(), &[answer])?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn prints(parsed: &Parsed) -> bool {
+    matches!(&parsed.statement, Statement::CreateSink(sink) if sink.connector.as_deref() == Some("print"))
+}
+
+/// The name and the text of a file of statements; `-` is standard input.
+pub fn read(file: &Path) -> Result<(String, String), Failure> {
+    if file.as_os_str() == "-" {
+        let mut text = String::new();
+        let read = std::io::stdin().lock().read_to_string(&mut text);
+        read.map_err(|error| Failure::File { path: "standard input".into(), error })?;
+        return Ok(("standard input".into(), text));
+    }
+    let path = file.display().to_string();
+    match std::fs::read_to_string(file) {
+        Ok(text) => Ok((path, text)),
+        Err(error) => Err(Failure::File { path, error }),
+    }
+}
