@@ -254,7 +254,7 @@ impl Inner {
     pub fn add_table(&self, declaration: Declaration) -> Result<()> {
         let meta = declaration.meta();
         let name = declaration.name.clone();
-        let run = Run::new(Arc::new(declaration), &self.context);
+        let run = Run::new(Arc::new(declaration), &self.context, false);
         self.planner_mut().register_table(meta);
         self.catalog().tables.insert(name, run);
         Ok(())
@@ -417,11 +417,13 @@ impl Inner {
             let from_history = match (&run.declaration.origin, reading) {
                 (Origin::Memory, Reading::Live) => {
                     of_relation.extend(intake.feeds(drop_late, late_only));
+                    run.depend(shared);
                     intake.counts.rows > 0
                 }
                 (Origin::Memory, _) => true,
                 (Origin::Channel, Reading::Live) if intake.counts.rows == 0 => {
                     of_relation.extend(intake.feeds(drop_late, late_only));
+                    run.depend(shared);
                     false
                 }
                 (Origin::Channel, _) => return Err(past_is_gone(name)),
@@ -440,7 +442,7 @@ impl Inner {
                             let limit = intake.positions.clone();
                             Run::replay(run.declaration.clone(), intake.cuts(), limit, &self.context)
                         } else {
-                            Run::new(run.declaration.clone(), &self.context)
+                            Run::new(run.declaration.clone(), &self.context, true)
                         }
                     });
                     of_relation.extend(again.lock().feeds(drop_late, late_only));

@@ -124,6 +124,8 @@ pub(crate) struct Run {
     /// Where to stop, by split; `None` to read to the end.
     limit: Option<HashMap<String, u64>>,
     followers: Arc<Followers>,
+    /// Whether it reads for the queries that it began with only, and ends with them.
+    private: bool,
 }
 
 /// The tables of a session that follow its event time.
@@ -157,9 +159,9 @@ pub(crate) struct RunContext {
 }
 
 impl Run {
-    pub fn new(declaration: Arc<Declaration>, context: &RunContext) -> Arc<Self> {
+    pub fn new(declaration: Arc<Declaration>, context: &RunContext, private: bool) -> Arc<Self> {
         let stamping = declaration.stamping(&context.session);
-        Self::with(declaration, stamping, None, context)
+        Self::with(declaration, stamping, None, context, private)
     }
 
     /// A run that reads again what another has read, with the same stamps, and ends there.
@@ -180,7 +182,7 @@ impl Run {
                 cuts: Cuts::default(),
             },
         };
-        Self::with(declaration, stamping, Some(limit), context)
+        Self::with(declaration, stamping, Some(limit), context, true)
     }
 
     fn with(
@@ -188,6 +190,7 @@ impl Run {
         stamping: Stamping,
         limit: Option<HashMap<String, u64>>,
         context: &RunContext,
+        private: bool,
     ) -> Arc<Self> {
         let follows = matches!(stamping, Stamping::Follow { .. });
         let keeps = matches!(declaration.origin, Origin::Memory);
@@ -203,6 +206,7 @@ impl Run {
             progress: Mutex::default(),
             limit,
             followers: context.followers.clone(),
+            private,
         });
         if follows {
             context.followers.add(&run);
@@ -269,8 +273,14 @@ impl Run {
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Ends the feeds without saying that the table ends: what was read is worked through, nothing more is final.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
+        // A reader does it itself, between two batches.
+        if !(self.has_started() && matches!(self.declaration.origin, Origin::Connector(..))) {
+            self.each_dependent(|query| query.stopped.store(true, Ordering::Release));
+            self.lock().stop(true);
+        }
     }
 
     fn fail(&self, error: Error) {
@@ -307,6 +317,9 @@ impl Run {
         let mut names: HashMap<u32, String> = HashMap::new();
         let mut left: Option<BTreeMap<String, u64>> = self.limit.as_ref().map(|l| l.clone().into_iter().collect());
         while !self.stop.load(Ordering::Acquire) {
+            if self.private && !self.is_used() {
+                break;
+            }
             if left.as_ref().is_some_and(BTreeMap::is_empty) {
                 break;
             }
@@ -347,13 +360,11 @@ impl Run {
             drop(intake);
             self.followers.follow();
         }
-        if self.stop.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        if available_now {
+        let stopped = self.stop.load(Ordering::Acquire);
+        if stopped || available_now {
             self.each_dependent(|query| query.stopped.store(true, Ordering::Release));
         }
-        match (self.limit.is_some(), available_now) {
+        match (self.limit.is_some(), stopped || available_now) {
             // The rows that the live run still holds back come from there.
             (true, _) => self.lock().stop(false),
             (false, true) => self.lock().stop(true),

@@ -122,3 +122,23 @@ fn an_error_heals() {
     let outcomes = session.execute("EXPLAIN SELECT a / b FROM t; SHOW TABLES").unwrap();
     assert!(matches!(&outcomes[0], Outcome::Text(text) if text.contains('/')));
 }
+
+#[test]
+fn a_stop_ends_what_would_go_on() {
+    let session = Session::new().unwrap();
+    let mut script = session
+        .run_script(
+            "CREATE TABLE feed (ts TIMESTAMP, user_id BIGINT, WATERMARK FOR ts AS ts - INTERVAL '1' SECOND)
+             WITH (connector = 'datagen', 'rows-per-second' = '10000', 'fields.ts.kind' = 'event-time');
+             CREATE SINK nowhere FROM (SELECT user_id FROM feed) WITH (connector = 'blackhole');
+             SELECT count(*) AS n FROM feed",
+        )
+        .unwrap();
+    while session.tables()[0].counts.rows == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    session.stop();
+    let answers = script.answers().unwrap();
+    assert!(answers[0].column(0).as_primitive::<Int64Type>().value(0) > 0);
+    script.await_termination().unwrap();
+}
