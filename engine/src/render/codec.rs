@@ -6,10 +6,12 @@
 //! A [`Codec`] row is a head (a NULL bit for each column and struct field, then the fixed-width values, little-endian,
 //! zero under NULL), then the bytes of variable-length columns, each behind its length except for the last. Structs are
 //! flattened; dictionaries and views are encoded by value; nested lists, maps and unions as one column of arrow's row
-//! format. On W2's keys (a string, a window, an integer) it takes half the bytes and a third of the time of arrow's rows.
+//! format. On the keys of unique visitors (a region, a window, a user) it takes 34 bytes a row where arrow's rows take 47, and
+//! two thirds of the time.
 //!
-//! **Equality** (semantics 21): NULL equals NULL, `-0.0` equals `0.0`, all NaN are equal. What is decoded is the
-//! normal form, `0.0` and the positive quiet NaN: so a group of `-0.0` and `0.0` shows `0.0`.
+//! **Equality** (semantics 21): in keys NULL equals NULL, `-0.0` equals `0.0`, all NaN are equal. What is decoded is the
+//! normal form, `0.0` and the positive quiet NaN: so a group of `-0.0` and `0.0` shows `0.0`. Values that are only
+//! carried, as those of a join, keep their bits ([`Codec::verbatim`]).
 
 use std::sync::Arc;
 
@@ -44,6 +46,8 @@ pub struct Codec {
     head: usize,
     /// The number of variable-length columns.
     vars: usize,
+    /// Whether floats keep their bits.
+    verbatim: bool,
 }
 
 /// One column or struct field.
@@ -80,18 +84,27 @@ enum Shape {
 }
 
 impl Codec {
-    /// The encoding of columns of these types.
+    /// The encoding of keys of these types: equal values are equal bytes.
     pub fn new(types: impl IntoIterator<Item = DataType>) -> Result<Self, ArrowError> {
+        Codec::build(types, false)
+    }
+
+    /// The encoding of columns that come back bit by bit: `-0.0` and `0.0` are two values, and so are two NaN.
+    pub fn verbatim(types: impl IntoIterator<Item = DataType>) -> Result<Self, ArrowError> {
+        Codec::build(types, true)
+    }
+
+    fn build(types: impl IntoIterator<Item = DataType>, verbatim: bool) -> Result<Self, ArrowError> {
         let mut layout = Layout::default();
         let mut trees = types.into_iter().map(|t| layout.tree(t)).collect::<Result<Vec<_>, _>>()?;
         let bits = layout.nodes.div_ceil(8);
         trees.iter_mut().for_each(|t| t.shift(bits));
-        Ok(Codec { trees, bits, head: bits + layout.fixed, vars: layout.vars })
+        Ok(Codec { trees, bits, head: bits + layout.fixed, vars: layout.vars, verbatim })
     }
 
     /// The rows of these columns. Aborts past 4 GiB.
     pub fn encode(&self, columns: &[ArrayRef], rows: usize) -> Rows {
-        let mut flat = Flat::default();
+        let mut flat = Flat { verbatim: self.verbatim, ..Flat::default() };
         for (tree, column) in self.trees.iter().zip(columns) {
             tree.flatten(column, None, &mut flat);
         }
@@ -217,6 +230,14 @@ struct Flat {
     fixed: Vec<FixedLeaf>,
     vars: Vec<VarLeaf>,
     nulls: Vec<(usize, NullBuffer)>,
+    verbatim: bool,
+}
+
+impl Flat {
+    /// The array as it is encoded.
+    fn normal(&self, array: &ArrayRef) -> ArrayRef {
+        if self.verbatim { array.clone() } else { normalise(array) }
+    }
 }
 
 struct FixedLeaf {
@@ -288,9 +309,28 @@ impl VarLeaf {
             if prefixed {
                 at = put_varint(bytes, at, value.len() as u32);
             }
-            bytes[at..at + value.len()].copy_from_slice(value);
+            copy(&mut bytes[at..at + value.len()], value);
             *cursor = (at + value.len()) as u32;
         }
+    }
+}
+
+/// Copies a value to a place of its length. Most are short, and two overlapping words are faster than a call.
+#[inline]
+fn copy(to: &mut [u8], from: &[u8]) {
+    match from.len() {
+        4..8 => words::<4>(to, from),
+        8..=16 => words::<8>(to, from),
+        _ => to.copy_from_slice(from),
+    }
+}
+
+#[inline]
+fn words<const W: usize>(to: &mut [u8], from: &[u8]) {
+    if let (Some(first), Some(last)) = (from.first_chunk::<W>(), from.last_chunk::<W>()) {
+        to[..W].copy_from_slice(first);
+        let end = to.len() - W;
+        to[end..].copy_from_slice(last);
     }
 }
 
@@ -349,7 +389,7 @@ impl Tree {
         match &self.shape {
             Shape::Null => {}
             Shape::Fixed { at, width } => {
-                let data = normalise(array).to_data();
+                let data = flat.normal(array).to_data();
                 let values = data.buffers()[0].slice(data.offset() * width);
                 flat.fixed.push(FixedLeaf { at: *at, width: *width, values, nulls });
             }
@@ -381,7 +421,7 @@ impl Tree {
                 }
             }
             Shape::Other(converter, _) => {
-                let rows = sound(converter.convert_columns(&[normalise(array)]));
+                let rows = sound(converter.convert_columns(&[flat.normal(array)]));
                 let (offsets, values, _) = sound(rows.try_into_binary()).into_parts();
                 flat.vars.push(VarLeaf { offsets: VarOffsets::Short(offsets), values, nulls });
             }
@@ -491,7 +531,8 @@ impl Reader<'_> {
 
     fn vars<O: OffsetSizeTrait>(&mut self) -> (OffsetBuffer<O>, Buffer) {
         let bytes = self.rows.bytes();
-        let mut values = Vec::with_capacity(bytes.len().saturating_sub(self.rows.len() * self.head));
+        let mut values = vec![0u8; bytes.len().saturating_sub(self.rows.len() * self.head)];
+        let mut filled = 0;
         let mut offsets = Vec::with_capacity(self.rows.len() + 1);
         offsets.push(O::default());
         let head = self.head as u32;
@@ -505,9 +546,15 @@ impl Reader<'_> {
                 _ => get_varint(bytes, *cursor as usize),
             };
             let next = at + len as usize;
-            values.extend_from_slice(&bytes[at..next]);
-            offsets.push(O::usize_as(values.len()));
+            let value = &bytes[at..next];
+            copy(&mut values[filled..filled + value.len()], value);
+            filled += value.len();
+            offsets.push(O::usize_as(filled));
             *cursor = next as u32;
+        }
+        values.truncate(filled);
+        if filled * 2 < values.capacity() {
+            values.shrink_to_fit();
         }
         (OffsetBuffer::new(ScalarBuffer::from(offsets)), Buffer::from_vec(values))
     }

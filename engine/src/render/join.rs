@@ -8,7 +8,7 @@ use headwater_operators::join::Joined;
 use headwater_operators::{Keyed, Payload, Rows};
 
 use super::codec::Codec;
-use super::keys::{blurred, codec, pick};
+use super::keys::{blurred, codec, pick, verbatim};
 use crate::columns::Columns;
 
 /// How a collection is arranged by some columns: those as key, as value what the key doesn't tell. Depends only on the
@@ -33,7 +33,7 @@ impl Arranging {
             None => (false, key.iter().position(|c| *c == column).unwrap_or_default()),
         };
         let places = (0..columns).map(place).collect();
-        Arranging { keys: codec(schema, key), vals: codec(schema, &val), key: key.to_vec(), val, places }
+        Arranging { keys: codec(schema, key), vals: verbatim(schema, &val), key: key.to_vec(), val, places }
     }
 
     pub(super) fn encode(&self, columns: &Columns) -> Keyed<Rows> {

@@ -13,9 +13,18 @@ use super::hop::micros;
 use crate::columns::{Columns, sound};
 use crate::plan::Watermark;
 
-/// The encoding of some columns of a schema.
+/// The encoding of some columns of a schema as keys.
 pub(super) fn codec(schema: &SchemaRef, columns: &[usize]) -> Rc<Codec> {
-    Rc::new(sound(Codec::new(columns.iter().map(|&c| schema.field(c).data_type().clone()))))
+    Rc::new(sound(Codec::new(types(schema, columns))))
+}
+
+/// The encoding of some columns of a schema as values.
+pub(super) fn verbatim(schema: &SchemaRef, columns: &[usize]) -> Rc<Codec> {
+    Rc::new(sound(Codec::verbatim(types(schema, columns))))
+}
+
+fn types(schema: &SchemaRef, columns: &[usize]) -> impl Iterator<Item = DataType> {
+    columns.iter().map(|&c| schema.field(c).data_type().clone())
 }
 
 /// Some of the columns.

@@ -100,15 +100,16 @@ impl Mfp {
         }
     }
 
-    fn evaluate(&self, updates: &Updates<Columns>) -> Result<Updates<Columns>, Failure> {
-        let mut data = Columns { arrays: updates.data.arrays.clone(), rows: updates.data.rows };
+    /// The output columns, and which rows passed unless all did.
+    fn evaluate(&self, input: &Columns) -> Result<(Columns, Option<Vec<u32>>), Failure> {
+        let mut data = input.clone();
         let mut kept: Option<Vec<u32>> = None;
         for stage in &self.predicates {
             let batch = batch(&data, &stage.schema);
             let fails = |error| Failure::new(&stage.expr, &error);
             let mask = match stage.expr.evaluate(&batch).map_err(fails)? {
                 ColumnarValue::Scalar(ScalarValue::Boolean(Some(true))) => continue,
-                ColumnarValue::Scalar(_) => return Ok(Updates::default()),
+                ColumnarValue::Scalar(_) => return Ok((Columns::default(), Some(Vec::new()))),
                 ColumnarValue::Array(mask) => mask,
             };
             let mask = mask.as_boolean();
@@ -118,7 +119,7 @@ impl Mfp {
                 continue;
             }
             if passing == 0 {
-                return Ok(Updates::default());
+                return Ok((Columns::default(), Some(Vec::new())));
             }
             kept = Some(match &kept {
                 None => mask.values().set_indices().map(|i| i as u32).collect(),
@@ -139,21 +140,17 @@ impl Mfp {
                 }
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let pick = |kept: &[u32]| {
-            let times = kept.iter().map(|&i| updates.times[i as usize]).collect();
-            let diffs = kept.iter().map(|&i| updates.diffs[i as usize]).collect();
-            (times, diffs)
-        };
-        let (times, diffs) = match &kept {
-            None => (updates.times.clone(), updates.diffs.clone()),
-            Some(kept) => pick(kept),
-        };
-        Ok(Updates { data: Columns { arrays, rows: data.rows }, times, diffs })
+        Ok((Columns { arrays, rows: data.rows }, kept))
     }
 
     fn bisect(&self, updates: Updates<Columns>, out: &mut Vec<Updates<Columns>>, errors: &mut Errors) {
-        match self.evaluate(&updates) {
-            Ok(updates) => out.push(updates),
+        match self.evaluate(&updates.data) {
+            Ok((data, None)) => out.push(Updates { data, ..updates }),
+            Ok((data, Some(kept))) => {
+                let times = kept.iter().map(|&i| updates.times[i as usize]).collect();
+                let diffs = kept.iter().map(|&i| updates.diffs[i as usize]).collect();
+                out.push(Updates { data, times, diffs });
+            }
             Err(Failure { expression, message }) if updates.len() == 1 => {
                 let row = describe(&updates.data, &self.input, 0);
                 errors.push(RowError { row, expression, message }, updates.times[0], updates.diffs[0]);

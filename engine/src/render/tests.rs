@@ -11,7 +11,15 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::testing::{Table, Tables, check, check_as, plan, run};
+use headwater_operators::Updates;
+use headwater_operators::time::Time;
+use timely::dataflow::operators::core::Input;
+
+use super::render;
+use super::testing::{
+    Collected, Output, Shared, Streams, Table, Tables, check, check_as, collect, consolidate, plan, rows, run,
+};
+use crate::columns::Columns;
 use crate::plan::catalog::EventTime;
 
 fn schema(fields: &[(&str, DataType)]) -> SchemaRef {
@@ -65,7 +73,7 @@ fn tables(seed: u64, leave: bool) -> Tables {
     for (name, schema) in [("t", t_schema()), ("u", u_schema())] {
         let mut table = Table::new(schema);
         let mut there: Vec<RecordBatch> = Vec::new();
-        for time in 1..8u64 {
+        for time in 1..6u64 {
             let rows = rng.random_range(0..12);
             let batch = if name == "t" { t_rows(&mut rng, rows) } else { u_rows(&mut rng, rows) };
             table.push(&batch, time * 10, 1);
@@ -119,6 +127,7 @@ fn queries_over_changes() {
         "select case when x = 0 then null else 10 / x end from t",
         "select k, sum(x) from (select k, x from t union all select k, z from u) s group by k",
         "select * from (values (1, 'a'), (2, 'b')) v(n, s)",
+        "select k, unnest(make_array(x, x + 1)) from t where x is not null",
         "select z, s from u join (values (1, 'a'), (2, 'b')) v(n, s) on u.z = v.n",
     ];
     for (seed, sql) in queries.iter().enumerate() {
@@ -265,5 +274,73 @@ fn a_retraction_of_nothing_is_an_error() {
         assert_eq!(output.errors[&1].values().sum::<i64>(), 1, "{sql}");
         assert_eq!(output.errors[&2].values().sum::<i64>(), -1, "{sql}");
         assert!(output.rows.is_empty(), "{sql}");
+    }
+}
+
+#[test]
+fn zeros_and_nans_are_one_key_each() {
+    let schema = schema(&[("y", DataType::Float64), ("s", DataType::Utf8)]);
+    let ys = Float64Array::from(vec![0.0, -0.0, f64::NAN, -f64::NAN, 1.5]);
+    let words = StringArray::from(vec!["a", "b", "c", "d", "e"]);
+    let mut table = Table::new(schema.clone());
+    table.push(&RecordBatch::try_new(schema, vec![Arc::new(ys), Arc::new(words)]).unwrap(), 1, 1);
+    let tables = Tables::from([("t".to_string(), table)]);
+    let rows = |sql: &str| run(&plan(sql, &tables), &tables, 2).at(1).into_keys().collect::<Vec<_>>();
+    assert_eq!(rows("select y, count(*) from t group by y"), ["0.0,2", "1.5,1", "NaN,2"]);
+    assert_eq!(rows("select distinct y from t"), ["0.0", "1.5", "NaN"]);
+    // A join pairs them and shows each as it is.
+    let pairs = rows("select a.y, a.s, b.s from t a join t b on a.y = b.y where a.s in ('a', 'b')");
+    assert_eq!(pairs, ["-0.0,b,a", "-0.0,b,b", "0.0,a,a", "0.0,a,b"]);
+}
+
+#[test]
+fn a_late_dataflow_reads_a_shared_arrangement() {
+    let tables = tables(11, true);
+    let plan = plan("select t.k, x, z from t join u on t.k = u.k", &tables);
+    let expected = run(&plan, &tables, 1);
+    let output = timely::execute_directly(move |worker| {
+        let shared = Shared::default();
+        let mut handles = worker.dataflow::<Time, _, _>(|scope| {
+            let (mut handles, mut relations) = (BTreeMap::new(), BTreeMap::new());
+            for name in tables.keys() {
+                let (handle, stream) = scope.new_input::<Updates<Columns>>();
+                handles.insert(name.clone(), handle);
+                relations.insert(name.clone(), stream);
+            }
+            render(&plan, scope, &mut Streams { relations, as_of: 0, shared: shared.clone() });
+            handles
+        });
+        let mut feed = |worker: &mut timely::worker::Worker, times: std::ops::Range<Time>| {
+            for time in times.clone() {
+                for (name, handle) in &mut handles {
+                    handle.advance_to(time);
+                    for updates in tables[name].batches.iter().filter(|b| b.times.first() == Some(&time)) {
+                        handle.send_batch(&mut updates.clone());
+                    }
+                }
+            }
+            handles.values_mut().for_each(|handle| handle.advance_to(times.end));
+            for _ in 0..100 {
+                worker.step();
+            }
+        };
+        feed(worker, 0..31);
+        let collected = Collected::default();
+        worker.dataflow::<Time, _, _>(|scope| {
+            // It has no relations to read.
+            let mut inputs = Streams { relations: BTreeMap::new(), as_of: 30, shared: shared.clone() };
+            let rendered = render(&plan, scope, &mut inputs);
+            collect(rendered.ok, collected.clone(), rows);
+        });
+        feed(worker, 31..101);
+        drop(handles);
+        shared.borrow_mut().clear();
+        while worker.step() {}
+        collected.take()
+    });
+    let output = Output { rows: consolidate(output), errors: BTreeMap::new() };
+    assert_eq!(output.rows.keys().next(), Some(&30));
+    for time in [30, 40, 50, 100] {
+        assert_eq!(output.at(time), expected.at(time), "at {time}");
     }
 }
