@@ -136,6 +136,20 @@ fn queries_over_changes() {
 }
 
 #[test]
+fn large_batches_are_combined_before_they_move() {
+    let mut rng = StdRng::seed_from_u64(9);
+    let mut table = Table::new(t_schema());
+    let batch = t_rows(&mut rng, 400);
+    table.push(&batch, 1, 1);
+    table.push(&batch.slice(0, 150), 2, -1);
+    table.push(&t_rows(&mut rng, 200), 2, 2);
+    let tables = Tables::from([("t".to_string(), table)]);
+    check("select k, count(*), count(x), count(*) filter (where b) from t group by k", &tables);
+    check("select x, count(*) from t group by x", &tables);
+    check("select distinct k, x from t", &tables);
+}
+
+#[test]
 fn append_only_queries() {
     for sql in [
         "select k, min(x), max(x), min(y), max(y), min(k), max(b), max(d) from t group by k",

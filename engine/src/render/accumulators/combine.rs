@@ -54,3 +54,51 @@ impl Combiner<Keyed<Columns>> for CombineCounts {
         Updates { data: Keyed { hashes, keys, buckets: data.buckets, vals }, times, diffs }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+
+    fn sums(updates: &Updates<Keyed<Columns>>) -> BTreeMap<(Vec<u8>, u64, Vec<bool>, u64), i64> {
+        let mut out = BTreeMap::new();
+        for row in 0..updates.len() {
+            let Keyed { keys, vals, .. } = &updates.data;
+            let flags = vals.arrays.iter().map(|a| a.as_boolean().value(row)).collect();
+            let key = (keys.get(row).to_vec(), updates.data.bucket(row), flags, updates.times[row]);
+            *out.entry(key).or_default() += updates.diffs[row];
+        }
+        out.retain(|_, diff| *diff != 0);
+        out
+    }
+
+    #[test]
+    fn combined_records_mean_the_same() {
+        let mut rng = StdRng::seed_from_u64(2);
+        for flags in [0, 1, 9] {
+            let rows = 500;
+            let mut keys = Rows::default();
+            let mut buckets = Vec::new();
+            for _ in 0..rows {
+                let key = rng.random_range(0..5u8);
+                keys.push(&[key; 3]);
+                buckets.push(u64::from(key));
+            }
+            let mut flag =
+                || -> ArrayRef { Arc::new((0..rows).map(|_| Some(rng.random_bool(0.7))).collect::<BooleanArray>()) };
+            let vals = Columns { arrays: (0..flags).map(|_| flag()).collect(), rows };
+            let times = (0..rows).map(|_| rng.random_range(0..3)).collect();
+            let diffs = (0..rows).map(|_| rng.random_range(-1..3)).collect();
+            let updates = Updates { data: Keyed { buckets, ..Keyed::new(keys, vals) }, times, diffs };
+            let expected = sums(&updates);
+            let combined = CombineCounts::default().combine(updates);
+            assert_eq!(sums(&combined), expected);
+            assert!(flags > 1 || combined.len() < 50, "{} records", combined.len());
+            assert!(combined.data.hashes.iter().zip(combined.data.keys.iter()).all(|(h, key)| *h == hash(key)));
+        }
+    }
+}
