@@ -363,7 +363,7 @@ impl Inner {
         }
         let runs = tables.iter().map(|(_, run)| run.clone()).collect();
         let store = if store {
-            Some(Arc::new(Codec::new(schema.fields().iter().map(|f| f.data_type().clone()))?))
+            Some(Arc::new(Codec::verbatim(schema.fields().iter().map(|f| f.data_type().clone()))?))
         } else {
             None
         };

@@ -1,6 +1,12 @@
 //! The engine as its users meet it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests end where they fail")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::type_complexity,
+    reason = "tests end where they fail"
+)]
 
 mod master;
 mod modes;
