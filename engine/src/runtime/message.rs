@@ -27,9 +27,6 @@ pub(crate) enum Message {
     Command(Command),
 }
 
-/// Rows of a view, in batches, with how often each is there.
-pub(crate) type Contents = Vec<(Columns, Vec<i64>)>;
-
 /// What workers do besides taking data.
 pub(crate) enum Command {
     /// Builds a query's dataflow and attaches it to its feeds from here on.
@@ -43,7 +40,7 @@ pub(crate) enum Command {
         /// The time.
         as_of: Time,
         /// Where this worker's rows go.
-        reply: Sender<Result<Contents>>,
+        reply: Sender<Result<Vec<(Columns, Vec<i64>)>>>,
     },
     /// Ends the worker's loop.
     Shutdown,
@@ -53,6 +50,8 @@ pub(crate) enum Command {
 pub(crate) struct RelationFeeds {
     /// The relation as the plan names it.
     pub relation: Relation,
+    /// Tells its table from another of the name.
+    pub table: FeedId,
     /// Its feeds, each with its frontier at this place in the sequence.
     pub feeds: Vec<(FeedId, Option<Time>)>,
 }

@@ -64,6 +64,8 @@ struct Feed {
 struct Shared {
     /// The query whose dataflow keeps it.
     owner: u64,
+    /// The tables of that query: another table can have the name later.
+    tables: Vec<(Relation, FeedId)>,
     arrangement: Arrangement,
 }
 
@@ -148,6 +150,11 @@ struct Installed {
     uses: HashSet<u64>,
     /// Whether nobody wants its output any more.
     dropped: bool,
+    /// Whether times have been closed for it, so that what it keeps may forget them.
+    ///
+    /// Whether queries share must be the same on all workers. So this follows the sequence of messages, not how far the
+    /// worker is with them.
+    moved: bool,
 }
 
 impl Installed {
@@ -203,7 +210,7 @@ impl WorkerState {
             loop {
                 match self.receiver.try_recv() {
                     Ok(Message::Data(feed, updates)) => self.feed(feed).events.push_back(FeedEvent::Data(updates)),
-                    Ok(Message::Frontier(feed, f)) => self.feed(feed).events.push_back(FeedEvent::Frontier(f)),
+                    Ok(Message::Frontier(feed, frontier)) => self.frontier(feed, frontier),
                     Ok(Message::Command(Command::Shutdown)) => return self.end(),
                     Ok(Message::Command(command)) => self.command(worker, command),
                     Err(crossbeam_channel::TryRecvError::Empty) => break,
@@ -235,6 +242,18 @@ impl WorkerState {
 
     fn feed(&mut self, id: FeedId) -> &mut Feed {
         self.feeds.entry(id).or_default()
+    }
+
+    fn frontier(&mut self, feed: FeedId, frontier: Option<Time>) {
+        let feed = self.feeds.entry(feed).or_default();
+        feed.events.push_back(FeedEvent::Frontier(frontier));
+        if closes(frontier) {
+            for subscriber in &feed.subscribers {
+                if let Some(query) = self.queries.get_mut(&subscriber.query) {
+                    query.moved = true;
+                }
+            }
+        }
     }
 
     /// Hands events to the taps, up to a bound; whether there were any.
@@ -362,6 +381,7 @@ impl WorkerState {
             rows_since: 0,
             uses: wiring.uses,
             dropped: false,
+            moved: !spec.views.is_empty() || spec.tables.iter().flat_map(|t| &t.feeds).any(|(_, f)| closes(*f)),
         };
         self.queries.insert(spec.id, installed);
     }
@@ -420,8 +440,16 @@ impl<'scope> Inputs<'scope> for QueryInputs<'_, 'scope> {
     }
 
     fn arrangement(&mut self, collection: u64, key: &[usize]) -> Option<Arrangement> {
-        let shared = self.shared.get_mut(&(collection, key.to_vec()))?;
-        if shared.arrangement.since().is_none_or(|since| since > self.spec.as_of) {
+        let shared = self.shared.get(&(collection, key.to_vec()))?;
+        let moved = self.queries.get(&shared.owner).is_none_or(|owner| owner.moved);
+        // One that reads what there is now ends there, and needs inputs that end.
+        if moved || self.spec.once {
+            return None;
+        }
+        let other = |(relation, table): &(Relation, FeedId)| {
+            self.spec.tables.iter().any(|own| own.relation == *relation && own.table != *table)
+        };
+        if shared.tables.iter().any(other) {
             return None;
         }
         self.wiring.uses.insert(shared.owner);
@@ -429,9 +457,17 @@ impl<'scope> Inputs<'scope> for QueryInputs<'_, 'scope> {
     }
 
     fn offer(&mut self, collection: u64, key: &[usize], arrangement: Arrangement) {
-        let owner = self.spec.id;
-        self.shared.insert((collection, key.to_vec()), Shared { owner, arrangement });
+        if !self.spec.once {
+            let owner = self.spec.id;
+            let tables = self.spec.tables.iter().map(|t| (t.relation.clone(), t.table)).collect();
+            self.shared.insert((collection, key.to_vec()), Shared { owner, tables, arrangement });
+        }
     }
+}
+
+/// Whether times after the first are closed at a frontier. At the end none are forgotten.
+fn closes(frontier: Option<Time>) -> bool {
+    frontier.is_some_and(|time| time > SINCE_EVER + 1)
 }
 
 /// Ends a dataflow: sends what `take` keeps of each batch, and the errors, to the query's reader, and publishes the
