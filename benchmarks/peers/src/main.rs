@@ -8,7 +8,6 @@
 //! of the count's input and of its output) cut behind it.
 
 #[path = "../../src/workload.rs"]
-#[allow(dead_code, reason = "the other cases use the rest")]
 mod workload;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,358 @@
+//! What is wrong is said with its place, harms nobody else, and heals.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use headwater::{Error, OutputMode, Session, Trigger, View};
+
+use crate::oracle::{self, PATIENCE, batch, row};
+
+fn file(dir: &Path, name: &str, text: &str) -> String {
+    let path = dir.join(name);
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+fn declare(path: &str, more: &str) -> String {
+    format!(
+        "CREATE TABLE t (id BIGINT, name TEXT) WITH (connector = 'filesystem', path = '{path}', format = 'csv'{more})"
+    )
+}
+
+fn refused(session: &Session, text: &str) -> Error {
+    match session.execute(text) {
+        Ok(_) => panic!("this was taken: {text}"),
+        Err(error) => error,
+    }
+}
+
+fn says(error: impl ToString, what: &[&str]) {
+    let error = error.to_string();
+    for what in what {
+        assert!(error.to_lowercase().contains(&what.to_lowercase()), "'{what}' is not in: {error}");
+    }
+}
+
+fn wait<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begin.elapsed() < PATIENCE, "nothing came for {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn failure(view: &View) -> String {
+    wait(|| view.status().failure)
+}
+
+#[test]
+fn a_broken_line_is_named_with_file_line_and_column() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text, wanted) in [
+        ("type.csv", "id,name\n1,a\nx2,b\n", ["line 3", "'id'", "x2"]),
+        ("few.csv", "id,name\n1,a\n2,b\n3\n", ["line 4", "few.csv", "1"]),
+        ("many.csv", "id,name\n1,a,b\n", ["line 2", "many.csv", "3"]),
+        ("quote.csv", "id,name\n1,a\n2,\"open\n", ["line 3", "quote.csv", "quote"]),
+        ("large.csv", "id,name\n99999999999999999999,a\n", ["line 2", "'id'", "99999999999999999999"]),
+    ] {
+        let path = file(dir.path(), name, text);
+        let session = Session::new().unwrap();
+        session.execute(&declare(&path, "")).unwrap();
+        let error = session.sql("SELECT * FROM t").unwrap().collect().err().unwrap();
+        says(&error, &[name, "'t'"]);
+        says(&error, &wanted);
+        // A view over it says so, too, and so does its sink.
+        let view = session.sql("SELECT count(*) AS n FROM t").unwrap().create_view("v").unwrap();
+        says(failure(&view), &[name]);
+        says(view.snapshot().err().unwrap(), &wanted);
+        let written = session.table("t").unwrap().write_stream().format("blackhole").start().unwrap();
+        says(written.await_termination().err().unwrap(), &wanted);
+        // Other tables go on.
+        session.execute("CREATE TABLE other (a BIGINT); INSERT INTO other VALUES (1)").unwrap();
+        assert_eq!(session.sql("SELECT * FROM other").unwrap().collect().unwrap().num_rows(), 1);
+    }
+}
+
+#[test]
+fn broken_lines_can_be_skipped_and_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(dir.path(), "t.csv", "id,name\n1,a\nx,b\n3,c\n4\n5,e\n");
+    let session = Session::new().unwrap();
+    session.execute(&declare(&path, ", on_error = 'skip'")).unwrap();
+    let view = session.sql("SELECT count(*) AS n FROM t").unwrap().create_view("v").unwrap();
+    wait(|| view.frontier().is_none().then_some(()));
+    assert_eq!(oracle::texts(&view.snapshot().unwrap(), None), [["3"]]);
+    assert_eq!(session.tables()[0].counts.rejected, 2);
+}
+
+#[test]
+fn a_wrong_file_column_type_or_option_is_an_error_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(dir.path(), "t.csv", "id,name\n1,a\n");
+    let session = Session::new().unwrap();
+    let error = refused(&session, &declare(&dir.path().join("none.csv").display().to_string(), ""));
+    says(&error, &["none.csv"]);
+    assert_eq!(error.position().map(|p| p.line), Some(1));
+    let missing = declare(&dir.path().join("none.parquet").display().to_string(), "");
+    let error = refused(&session, &format!("SHOW TABLES;\n{missing}"));
+    says(&error, &["none.parquet"]);
+    assert_eq!(error.position().map(|p| p.line), Some(2));
+    says(refused(&session, &declare(&path, ", hedaer = 'true'")), &["hedaer", "header"]);
+    says(refused(&session, &declare(&path, ", header = 'maybe'")), &["header", "maybe"]);
+    says(refused(&session, "CREATE TABLE t (a INT) WITH (connector = 'kafak')"), &["kafak", "filesystem"]);
+    says(refused(&session, "CREATE TABLE t (a INT) WITH (path = 'x.csv')"), &["path", "connector"]);
+    says(refused(&session, "CREATE TABLE t (a NUMBERR)"), &["NUMBERR"]);
+    says(refused(&session, "CREATE TABLE t (a INT, WATERMARK FOR b AS b)"), &["'b'"]);
+    says(refused(&session, "CREATE TABLE t (a INT, WATERMARK FOR a AS a)"), &["a", "timestamp"]);
+    let absent = format!("CREATE TABLE t (id BIGINT, nmae TEXT) WITH (connector = 'filesystem', path = '{path}')");
+    says(refused(&session, &absent), &["nmae", "name", "t.csv"]);
+    // Nothing of these was created.
+    assert!(session.tables().is_empty());
+
+    // A pattern may find its files later; a batch wants one.
+    session.execute(&declare("nowhere/*.csv", "")).unwrap();
+    says(session.sql("SELECT * FROM t").unwrap().collect().err().unwrap(), &["nowhere/*.csv"]);
+    session.execute("DROP TABLE t").unwrap();
+
+    session.execute(&declare(&path, "")).unwrap();
+    let error = session.sql("SELECT id,\n       nmae FROM t").err().unwrap();
+    says(&error, &["nmae"]);
+    assert_eq!(error.position().map(|p| (p.line, p.column)), Some((2, 8)));
+    let error = session.sql("SELECT id\nFROM tt").err().unwrap();
+    says(&error, &["tt"]);
+    assert_eq!(error.position().map(|p| (p.line, p.column)), Some((2, 6)));
+    let error = session.sql("SELECT id FROM\nWHERE id = 1").err().unwrap();
+    assert_eq!(error.position().map(|p| p.line), Some(2));
+    says(session.sql("SELECT name + id FROM t WHERE name > INTERVAL '1' DAY").err().unwrap(), &["interval"]);
+    says(session.sql("SELECT nosuch(id) FROM t").err().unwrap(), &["nosuch"]);
+    says(session.execute("INSERT INTO t VALUES (1, 'a')").err().unwrap(), &["'t'", "memory"]);
+    let writer = || session.table("t").unwrap().write_stream();
+    says(writer().format("csvv").start().err().unwrap(), &["csvv"]);
+    says(writer().format("blackhole").option("pth", "x").start().err().unwrap(), &["pth"]);
+}
+
+#[test]
+fn what_cannot_be_maintained_is_refused_by_name() {
+    let session = Session::new().unwrap();
+    session
+        .execute(
+            "CREATE TABLE t (ts TIMESTAMP, k BIGINT, v BIGINT, WATERMARK FOR ts AS ts) WITH (connector = 'channel')",
+        )
+        .unwrap();
+    for (sql, what) in [
+        ("SELECT k, count(*) AS n FROM t GROUP BY k", "GROUP BY"),
+        ("SELECT count(*) AS n FROM t", "aggregate without GROUP BY"),
+        ("SELECT k FROM t ORDER BY v LIMIT 3", "LIMIT"),
+        ("SELECT l.k FROM t l LEFT JOIN t r ON l.k = r.v", "LEFT JOIN"),
+        ("SELECT k FROM t WHERE k NOT IN (SELECT v FROM t WHERE v IS NOT NULL)", "anti join"),
+    ] {
+        let error = session.sql(sql).unwrap().write_stream().subscribe().err().unwrap();
+        says(&error, &["append", what, "'update'", "'complete'", "'changelog'"]);
+        for mode in [OutputMode::Update, OutputMode::Complete, OutputMode::Changelog] {
+            session.sql(sql).unwrap().write_stream().output_mode(mode).subscribe().unwrap();
+        }
+    }
+    for (sql, what) in [
+        ("SELECT row_number() OVER (ORDER BY v) AS n FROM t", "OVER"),
+        ("SELECT random() AS r FROM t", "random"),
+        ("SELECT now() AS n FROM t", "now"),
+        ("WITH RECURSIVE r AS (SELECT 1 AS x UNION ALL SELECT x + 1 FROM r WHERE x < 5) SELECT * FROM r", "RECURSIVE"),
+        ("SELECT median(v) AS m FROM t", "median"),
+        ("SELECT k, count(*) AS n FROM t GROUP BY ROLLUP (k)", "ROLLUP"),
+    ] {
+        let error = session.sql(sql).and_then(|frame| frame.create_view("v")).err();
+        says(error.unwrap_or_else(|| panic!("this was taken: {sql}")), &[what]);
+    }
+}
+
+#[test]
+fn a_half_written_file_waits_until_it_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(dir.path(), "a.csv", "id,name\n1,a\n2,hal");
+    let session = Session::builder().workers(2).build().unwrap();
+    let folder = dir.path().display().to_string();
+    session.execute(&declare(&folder, ", 'source.monitor-interval' = '5 ms'")).unwrap();
+    let view = session.table("t").unwrap().create_view("v").unwrap();
+    let names =
+        || oracle::texts(&view.snapshot().unwrap(), None).into_iter().map(|row| row[1].clone()).collect::<Vec<_>>();
+    wait(|| (names() == ["a"]).then_some(()));
+    std::thread::sleep(Duration::from_millis(150));
+    assert_eq!(names(), ["a"], "half of a line is no row");
+    std::fs::write(&path, "id,name\n1,a\n2,half\n").unwrap();
+    file(dir.path(), "b.csv", "id,na");
+    wait(|| (names().len() == 2).then_some(()));
+    file(dir.path(), "b.csv", "id,name\n3,c\n");
+    wait(|| (names().len() == 3).then_some(()));
+    let mut found = names();
+    found.sort();
+    assert_eq!(found, ["a", "c", "half"]);
+    assert_eq!(view.status().failure, None);
+}
+
+#[test]
+fn an_error_in_a_row_stays_as_long_as_the_row() {
+    for workers in [1, 2, 4] {
+        let session = Session::builder().workers(workers).build().unwrap();
+        session.execute("CREATE TABLE t (id BIGINT, a BIGINT, b BIGINT)").unwrap();
+        let view = session.sql("SELECT id, a / b AS q FROM t").unwrap().create_view("v").unwrap();
+        // What reads a view in error is in error as well; what does not divide is not.
+        let over = session.sql("SELECT sum(q) AS s FROM v").unwrap().create_view("over").unwrap();
+        let beside = session.sql("SELECT count(*) AS n FROM t").unwrap().create_view("beside").unwrap();
+        let mut changes = view.subscribe(OutputMode::Changelog, Trigger::Continuous).unwrap();
+        session.execute("INSERT INTO t VALUES (1, 6, 2), (2, 5, 0)").unwrap();
+        session.execute("INSERT INTO t VALUES (3, 9, 3), (4, 1, 0)").unwrap();
+        assert_eq!(oracle::texts(&beside.snapshot().unwrap(), None), [["4"]]);
+        let error = wait(|| view.status().error.filter(|e| e.contains("1 more")));
+        says(&error, &["zero", "/", "1 more"]);
+        says(wait(|| view.snapshot().err()), &["zero"]);
+        says(wait(|| over.snapshot().err()), &["zero"]);
+        says(session.sql("SELECT a / b AS q FROM t").unwrap().collect().err().unwrap(), &["zero"]);
+        session.execute("UPDATE t SET b = 1 WHERE id = 2").unwrap();
+        assert!(view.status().error.is_some() || wait(|| view.status().error).contains("zero"));
+        session.execute("DELETE FROM t WHERE id = 4").unwrap();
+        let healed = wait(|| view.snapshot().ok().filter(|rows| rows.num_rows() == 3));
+        let mut rows = oracle::texts(&healed, None);
+        rows.sort();
+        assert_eq!(rows, [["1", "3"], ["2", "5"], ["3", "3"]]);
+        assert_eq!(oracle::texts(&wait(|| over.snapshot().ok()), None), [["11"]]);
+        assert_eq!(view.status().error, None);
+        session.input("t").unwrap().close();
+        let log = oracle::to_the_end(&mut changes, None);
+        assert_eq!(log.at(i64::MAX).len(), 3);
+    }
+}
+
+#[test]
+fn an_overflow_heals_and_a_sum_is_wider_than_its_type() {
+    let session = Session::builder().workers(2).build().unwrap();
+    session.execute("CREATE TABLE t (id BIGINT, a BIGINT)").unwrap();
+    let view = session.sql("SELECT sum(a) AS s FROM t").unwrap().create_view("v").unwrap();
+    let most = i64::MAX;
+    session.execute(&format!("INSERT INTO t VALUES (1, {most}), (2, 5)")).unwrap();
+    says(wait(|| view.snapshot().err()), &["sum"]);
+    session.execute("INSERT INTO t VALUES (3, -7)").unwrap();
+    wait(|| view.snapshot().ok().filter(|rows| oracle::texts(rows, None) == [[(most - 2).to_string()]]));
+    session.execute("DELETE FROM t WHERE id = 3").unwrap();
+    says(wait(|| view.snapshot().err()), &["sum"]);
+    session.execute("DELETE FROM t WHERE id = 1").unwrap();
+    wait(|| view.snapshot().ok().filter(|rows| oracle::texts(rows, None) == [["5"]]));
+    // On rows arithmetic fails, too.
+    let rows = session.sql("SELECT id, a + 9223372036854775806 AS b FROM t").unwrap();
+    says(rows.collect().err().unwrap(), &["overflow"]);
+}
+
+/// Floats leave nothing behind: what is left is summed exactly.
+#[test]
+fn float_sums_do_not_drift() {
+    for workers in [1, 2] {
+        let session = Session::builder().workers(workers).build().unwrap();
+        session.execute("CREATE TABLE t (id BIGINT, f DOUBLE)").unwrap();
+        let view = session.sql("SELECT sum(f) AS s, avg(f) AS a, count(f) AS n FROM t").unwrap();
+        let view = view.create_view("v").unwrap();
+        session.execute("INSERT INTO t VALUES (1, 0.1), (2, 0.2), (3, 1e300), (4, 0.3), (5, 1e-300)").unwrap();
+        session.execute("INSERT INTO t VALUES (6, 1e16), (7, 1.0), (8, -1e16)").unwrap();
+        let now = || oracle::texts(&view.snapshot().unwrap(), None).remove(0);
+        assert_eq!(now()[0].parse::<f64>().unwrap(), 1e300);
+        session.execute("DELETE FROM t WHERE id IN (1, 2, 3, 4)").unwrap();
+        // 1e16 + 1 - 1e16 + 1e-300.
+        assert_eq!(now()[0].parse::<f64>().unwrap(), 1.0);
+        session.execute("INSERT INTO t VALUES (9, CAST('NaN' AS DOUBLE)), (10, CAST('inf' AS DOUBLE))").unwrap();
+        assert!(now()[0].parse::<f64>().unwrap().is_nan());
+        session.execute("DELETE FROM t WHERE id = 9").unwrap();
+        assert_eq!(now()[0].parse::<f64>().unwrap(), f64::INFINITY);
+        session.execute("DELETE FROM t WHERE id = 10 OR id = 7").unwrap();
+        assert_eq!(now()[0].parse::<f64>().unwrap(), 1e-300);
+        session.execute("DELETE FROM t").unwrap();
+        assert_eq!(now(), ["NULL", "NULL", "0"]);
+    }
+}
+
+#[test]
+fn zeros_and_nans_are_one_key_each() {
+    let session = Session::builder().workers(2).build().unwrap();
+    session.execute("CREATE TABLE t (f DOUBLE)").unwrap();
+    session
+        .execute(
+            "INSERT INTO t VALUES (0.0), (-0.0), (CAST('NaN' AS DOUBLE)), (-CAST('NaN' AS DOUBLE)), (NULL), (NULL)",
+        )
+        .unwrap();
+    let counts = |sql: &str| {
+        let rows = oracle::texts(&session.sql(sql).unwrap().collect().unwrap(), None);
+        let mut counts: Vec<_> = rows.iter().map(|row| row.last().unwrap().clone()).collect();
+        counts.sort();
+        counts
+    };
+    assert_eq!(counts("SELECT f, count(*) AS n FROM t GROUP BY f"), ["2", "2", "2"]);
+    assert_eq!(counts("SELECT count(*) AS n FROM (SELECT DISTINCT f FROM t) AS x"), ["3"]);
+    assert_eq!(counts("SELECT count(DISTINCT f) AS n FROM t"), ["2"]);
+    // NULL = NULL is not true in a join.
+    assert_eq!(counts("SELECT count(*) AS n FROM t l JOIN t r ON l.f = r.f"), ["8"]);
+}
+
+#[test]
+fn a_negative_multiplicity_is_an_error_until_it_is_none() {
+    for workers in [1, 2] {
+        let session = Session::builder().workers(workers).build().unwrap();
+        session.execute("CREATE TABLE t (id BIGINT, name TEXT)").unwrap();
+        let queries = [
+            "SELECT DISTINCT name FROM t",
+            "SELECT name, count(*) AS n FROM t GROUP BY name",
+            "SELECT max(id) AS m FROM t",
+        ];
+        let views: Vec<_> = queries
+            .iter()
+            .enumerate()
+            .map(|(i, sql)| session.sql(sql).unwrap().create_view(&format!("v{i}")).unwrap())
+            .collect();
+        let schema = session.table("t").unwrap().schema();
+        let mut input = session.input("t").unwrap();
+        input.push_atomic(batch(&schema, &[row(&["1", "a"])]), vec![-1]).unwrap();
+        for (view, sql) in views.iter().zip(queries) {
+            let error = wait(|| view.snapshot().err());
+            says(error, &["retracted that was not there", "-1 copies"]);
+            assert!(view.status().failure.is_none(), "{sql}");
+        }
+        input.push_atomic(batch(&schema, &[row(&["1", "a"])]), vec![2]).unwrap();
+        for view in &views {
+            let rows = wait(|| view.snapshot().ok());
+            assert_eq!(rows.num_rows(), 1);
+        }
+    }
+}
+
+#[test]
+fn pushes_are_checked() {
+    let session = Session::new().unwrap();
+    session.execute("CREATE TABLE t (id BIGINT, name TEXT); CREATE TABLE u (id BIGINT)").unwrap();
+    let [t, u] = ["t", "u"].map(|name| session.table(name).unwrap().schema());
+    let mut input = session.input("t").unwrap();
+    says(input.push(batch(&u, &[row(&["1"])])).err().unwrap(), &["'t'", "name", "id"]);
+    says(input.push_atomic(batch(&t, &[row(&["1", "a"])]), vec![1, 1]).err().unwrap(), &["1 rows", "2 diffs"]);
+    input.push(batch(&t, &[row(&["1", "a"])])).unwrap();
+    let mut other = session.input("t").unwrap();
+    input.close();
+    says(other.push(batch(&t, &[row(&["1", "a"])])).err().unwrap(), &["'t'", "closed"]);
+    says(session.execute("INSERT INTO t VALUES (2, 'b')").err().unwrap(), &["'t'", "closed"]);
+    says(session.input("nosuch").err().unwrap(), &["nosuch"]);
+    says(session.view("nosuch").err().unwrap(), &["nosuch"]);
+    assert_eq!(session.sql("SELECT * FROM t").unwrap().collect().unwrap().num_rows(), 1);
+    says(
+        session.execute("CREATE TABLE n (a BIGINT NOT NULL); INSERT INTO n VALUES (NULL)").err().unwrap(),
+        &["'a'", "NULL"],
+    );
+}
+
+#[test]
+fn a_script_with_an_error_says_where_and_stops_there() {
+    let session = Session::new().unwrap();
+    let error = refused(&session, "CREATE TABLE t (a INT);\nINSERT INTO t VALUES (1);\nSELEC 1;");
+    assert_eq!(error.position().map(|p| p.line), Some(3));
+    // What can't be parsed runs not at all.
+    assert!(session.tables().is_empty());
+    let error = refused(&session, "CREATE TABLE t (a INT);\n  INSERT INTO t VALUES ('x1');");
+    says(&error, &["x1"]);
+    assert_eq!(session.tables().len(), 1);
+}
