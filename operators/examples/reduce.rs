@@ -1,6 +1,14 @@
 //! How fast the reductions are. `cargo run --release -p headwater-operators --example reduce [ROWS]` prints a line for
 //! each case: one worker, rounds of 40,000 updates unless it says otherwise.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::type_complexity,
+    reason = "an experiment ends where it fails"
+)]
+
 use std::collections::HashMap;
 
 use headwater_operators::accumulators::count;

@@ -231,4 +231,14 @@ mod tests {
             assert_eq!(errors, model, "seed {seed}");
         }
     }
+
+    #[test]
+    fn large_times_are_worked_off_in_turns() {
+        let mut all: Vec<_> = (0..60_000).map(|key| ((key, KEEP), 0, 1)).collect();
+        all.extend((0..60_000).step_by(2).map(|key| ((key, KEEP), 1, -1)));
+        let (seen, errors) = run(1, 0, &all, pack, unpack, |stream| distinct(stream, "distinct"));
+        assert_eq!(seen[&0].len(), 60_000);
+        assert_eq!(seen[&1].len(), 30_000);
+        assert!(seen[&1].values().all(|diff| *diff == -1) && seen.len() == 2 && errors.is_empty());
+    }
 }

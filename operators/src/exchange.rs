@@ -18,7 +18,7 @@ pub struct ByHash {
 /// highest.
 #[inline]
 pub fn owner(hash: u64, peers: usize) -> usize {
-    (((hash >> 16) & 0xffff_ffff) * peers as u64 >> 32) as usize
+    ((((hash >> 16) & 0xffff_ffff) * peers as u64) >> 32) as usize
 }
 
 /// A pact that sends each keyed update to the [`owner`] of its hash.

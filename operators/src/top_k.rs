@@ -7,7 +7,7 @@
 //! are ignored. A row with negative copies counts as not there and is among the errors.
 //!
 //! The rows `offset .. offset + limit` are the first `offset + limit` rows without the first `offset`. Of each such
-//! prefix only its end is kept, as a [`Cut`] that moves when rows before it come and go. So an update costs a step in
+//! prefix only its end is kept, as a `Cut` that moves when rows before it come and go. So an update costs a step in
 //! the multiset, however many rows the limit allows.
 
 use crate::arena::Arena;

@@ -8,6 +8,7 @@
 //! of the count's input and of its output) cut behind it.
 
 #[path = "../../src/workload.rs"]
+#[allow(dead_code, reason = "the other cases use the rest")]
 mod workload;
 
 use std::collections::BTreeMap;

@@ -183,7 +183,7 @@ fn columnar(records: &[Vec<Record>]) -> Codec {
         let columns = BorrowedOf::<Record>::from_bytes(&mut indexed::decode(words));
         (0..columns.len()).fold(0u64, |sum, i| {
             let (region, user, ts, time, diff) = columns.get(i);
-            sum.wrapping_add(digest(region.as_ref(), *user, *ts, *time, *diff))
+            sum.wrapping_add(digest(region, *user, *ts, *time, *diff))
         })
     };
     measure("columnar", &batches, rows_of(records), encode, |m| 8 * m.len(), decode)

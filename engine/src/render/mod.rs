@@ -1,6 +1,6 @@
 //! From a plan to a dataflow: one match over the operators, straight lines.
 //!
-//! Every decision stands in the plan. Rendering only fuses what has no state into one timely operator (see [`chain`]),
+//! Every decision stands in the plan. Rendering only fuses what has no state into one timely operator (see `chain`),
 //! renders a node once however often it is used, and takes arrangements that exist instead of building them again
 //! ([`Inputs::arrangement`]). Rows that fail go to a stream of errors beside the rows that don't.
 

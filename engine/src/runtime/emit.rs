@@ -285,8 +285,8 @@ impl Emitter {
         for updates in &closed {
             let rows = self.converter.convert_columns(&updates.data.arrays)?;
             let ends = event_times(&updates.data.arrays[final_at.column])?;
-            for i in 0..updates.len() {
-                let release = ends[i].map_or(Time::MAX, |end| from_micros(end).saturating_add(final_at.delay));
+            for (i, end) in ends.into_iter().enumerate() {
+                let release = end.map_or(Time::MAX, |end| from_micros(end).saturating_add(final_at.delay));
                 let count = self.waiting.entry((release, rows.row(i).data().to_vec())).or_default();
                 *count += updates.diffs[i];
             }

@@ -27,6 +27,9 @@ pub(crate) enum Message {
     Command(Command),
 }
 
+/// Rows of a view, in batches, with how often each is there.
+pub(crate) type Contents = Vec<(Columns, Vec<i64>)>;
+
 /// What workers do besides taking data.
 pub(crate) enum Command {
     /// Builds a query's dataflow and attaches it to its feeds from here on.
@@ -40,7 +43,7 @@ pub(crate) enum Command {
         /// The time.
         as_of: Time,
         /// Where this worker's rows go.
-        reply: Sender<Result<Vec<(Columns, Vec<i64>)>>>,
+        reply: Sender<Result<Contents>>,
     },
     /// Ends the worker's loop.
     Shutdown,

@@ -15,7 +15,7 @@ use timely::communication::WorkerGuards;
 use super::emit::{Emitter, Shape};
 use super::input::Input;
 use super::intake::{FeedKind, share_out};
-use super::message::{Command, Gauge, QuerySpec, RelationFeeds, Sequencer};
+use super::message::{Command, Contents, Gauge, QuerySpec, RelationFeeds, Sequencer};
 use super::query::QueryShared;
 use super::settings::RuntimeMode;
 use super::spawn::start_workers;
@@ -363,7 +363,7 @@ impl Inner {
         }
         let runs = tables.iter().map(|(_, run)| run.clone()).collect();
         let store = if store {
-            Some(Arc::new(Codec::new(schema.fields().iter().map(|f| f.data_type().clone()))?))
+            Some(Arc::new(Codec::verbatim(schema.fields().iter().map(|f| f.data_type().clone()))?))
         } else {
             None
         };
@@ -501,7 +501,7 @@ impl Inner {
     }
 
     /// Reads a stored view at its last closed time.
-    pub fn peek(&self, stored: &Stored) -> Result<(Time, Vec<(crate::columns::Columns, Vec<i64>)>)> {
+    pub fn peek(&self, stored: &Stored) -> Result<(Time, Contents)> {
         if let Some((error, count)) = stored.shared.error() {
             return Err(Error::data(match count {
                 1 => error.to_string(),
@@ -575,10 +575,10 @@ fn hold_all(views: &[Arc<QueryShared>], live: bool) -> Result<Option<Time>> {
 pub(crate) fn relations(plan: &Plan) -> Vec<Relation> {
     let mut relations = Vec::new();
     for node in &plan.nodes {
-        if let Op::Get { relation, .. } = &node.op {
-            if !relations.contains(relation) {
-                relations.push(relation.clone());
-            }
+        if let Op::Get { relation, .. } = &node.op
+            && !relations.contains(relation)
+        {
+            relations.push(relation.clone());
         }
     }
     relations

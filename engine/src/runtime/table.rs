@@ -341,10 +341,10 @@ impl Run {
                 Poll::Batch(batch) => {
                     intake.reject(batch.rejected);
                     intake.push(batch.split, &batch.rows, batch.diffs, &batch.changes, batch.offset)?;
-                    if let (Some(left), Some(name)) = (&mut left, names.get(&batch.split)) {
-                        if left.get(name).is_some_and(|limit| batch.offset >= *limit) {
-                            left.remove(name);
-                        }
+                    if let (Some(left), Some(name)) = (&mut left, names.get(&batch.split))
+                        && left.get(name).is_some_and(|limit| batch.offset >= *limit)
+                    {
+                        left.remove(name);
                     }
                     if self.limit.is_none() && self.sequencer.in_flight.get() < BUSY_ROWS {
                         intake.close_round();

@@ -1,5 +1,13 @@
 //! The engine as its users meet it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::type_complexity,
+    reason = "tests end where they fail"
+)]
+
 mod bad_input;
 mod late_views;
 mod master;

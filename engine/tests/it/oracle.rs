@@ -173,6 +173,7 @@ pub fn to_the_end(subscription: &mut Subscription, digits: Option<usize>) -> Cha
 }
 
 /// Reads a changelog until everything before `frontier` is closed.
+#[allow(dead_code, reason = "for tests that wait for one time")]
 pub fn until(subscription: &mut Subscription, changelog: &mut Changelog, frontier: i64) {
     while subscription.frontier().is_some_and(|f| f < frontier) {
         match next(subscription) {

@@ -84,7 +84,7 @@ fn a_subscription_sees_changes() {
         query.write_stream().output_mode(OutputMode::Changelog).trigger(Trigger::Continuous).subscribe().unwrap();
     session.execute("INSERT INTO t VALUES (7)").unwrap();
     let mut seen = Vec::new();
-    while seen.len() < 1 {
+    while seen.is_empty() {
         let emission = changes.recv().unwrap().unwrap();
         seen.extend(emission.ops.iter().copied());
     }

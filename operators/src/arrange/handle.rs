@@ -48,7 +48,7 @@ impl Arrangement {
         Arrangement { trace: arranged.trace.clone() }
     }
 
-    /// The earliest time at which the arrangement can be read; none after [`Arrangement::close`].
+    /// The earliest time at which the arrangement can be read.
     pub fn since(&mut self) -> Option<Time> {
         let since = self.trace.get_logical_compaction().first().copied();
         since.map(|since| since.max(self.trace.as_of))

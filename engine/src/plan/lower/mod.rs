@@ -1,6 +1,6 @@
 //! From DataFusion's optimised logical plan to ours.
 //!
-//! A [`Flow`] is a node with a filter and a projection still to be applied: consecutive filters and projections are
+//! A `Flow` is a node with a filter and a projection still to be applied: consecutive filters and projections are
 //! composed into one, which becomes a single `Mfp` when an operator needs its columns.
 
 mod aggregate;
