@@ -16,6 +16,9 @@ use super::session::Inner;
 use crate::error::Result;
 use crate::sql::Trigger;
 
+/// How long a reader stays awake for the next emission.
+const AWAKE: Duration = Duration::from_micros(50);
+
 /// What waiting for an emission gave.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -91,6 +94,11 @@ impl Subscription {
                 }
             }
             let until = if ready && !ended { deadline.min(due.max(Instant::now())) } else { deadline };
+            // An answer that is about to come is met awake: to sleep and be woken costs more than it.
+            let asked = Instant::now();
+            while self.receiver.is_empty() && asked.elapsed() < AWAKE && Instant::now() < until {
+                std::hint::spin_loop();
+            }
             match self.receiver.recv_deadline(until) {
                 Ok(output) => self.absorb(output)?,
                 Err(RecvTimeoutError::Timeout) if Instant::now() >= deadline => return Ok(Event::Idle),

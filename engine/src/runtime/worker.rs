@@ -35,7 +35,7 @@ const ROWS_AHEAD: usize = 1 << 21;
 /// How long a worker sleeps when there is nothing to do and nobody wakes it.
 const PARK: Duration = Duration::from_millis(100);
 /// How long a worker stays awake after work.
-const LINGER: Duration = Duration::from_micros(30);
+const LINGER: Duration = Duration::from_micros(200);
 /// How often stored output is compacted and measured.
 const MAINTENANCE: Duration = Duration::from_millis(5);
 
