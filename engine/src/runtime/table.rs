@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use headwater_connectors::{Connector, Guarantee, Poll, Progress, Source, TableSpec};
+use headwater_connectors::{Changes, Connector, Guarantee, Poll, Progress, Source, SourceBatch, TableSpec};
 use headwater_operators::stamp::{Cuts, Follow, Follower, SessionTime, Stamper};
 
 use super::intake::{Intake, Stamping, stamp_config};
@@ -110,6 +110,23 @@ impl Declaration {
             append_only: !matches!(self.origin, Origin::Memory),
         }
     }
+}
+
+/// Leaves out what a batch holds behind an offset, where offsets count rows and rejected input.
+fn cut_off(batch: &mut SourceBatch, limit: u64) {
+    let Some(behind) = batch.offset.checked_sub(limit).filter(|behind| *behind > 0) else { return };
+    let rejected = batch.rejected.len();
+    batch.rejected.retain(|rejected| rejected.offset <= limit);
+    let behind = usize::try_from(behind).unwrap_or(usize::MAX).saturating_sub(rejected - batch.rejected.len());
+    let kept = batch.rows.num_rows().saturating_sub(behind);
+    batch.rows = batch.rows.slice(0, kept);
+    if let Some(diffs) = &mut batch.diffs {
+        diffs.truncate(kept);
+    }
+    if let Changes::Ends(ends) = &mut batch.changes {
+        ends.retain(|end| *end as usize <= kept);
+    }
+    batch.offset = limit;
 }
 
 /// One reading of a table, with its stamps.
@@ -328,6 +345,8 @@ impl Run {
             *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = source.progress();
             let mut intake = self.lock();
             match poll {
+                // What has come up since is read by the live run alone.
+                Poll::Split { name, .. } if self.limit.as_ref().is_some_and(|limit| !limit.contains_key(&name)) => {}
                 Poll::Split { split, name } => {
                     names.insert(split, name.clone());
                     intake.add_split(split, name);
@@ -338,7 +357,12 @@ impl Run {
                     }
                     intake.end_split(split);
                 }
-                Poll::Batch(batch) => {
+                Poll::Batch(batch) if self.limit.is_some() && !names.contains_key(&batch.split) => {}
+                Poll::Batch(mut batch) => {
+                    let limit = names.get(&batch.split).and_then(|name| self.limit.as_ref()?.get(name));
+                    if let Some(limit) = limit {
+                        cut_off(&mut batch, *limit);
+                    }
                     intake.reject(batch.rejected);
                     intake.push(batch.split, &batch.rows, batch.diffs, &batch.changes, batch.offset)?;
                     if let (Some(left), Some(name)) = (&mut left, names.get(&batch.split))

@@ -340,3 +340,41 @@ fn wait(mut done: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(1));
     }
 }
+
+fn rows_in(view: &View) -> i64 {
+    content(view).keys().map(|row| row[1].parse::<i64>().unwrap()).sum()
+}
+
+#[test]
+fn a_followed_file_is_replayed_with_its_stamps() {
+    for workers in [1, 2] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.csv");
+        write_events(&path, true, 60, 100);
+        let session = Session::builder().workers(workers).build().unwrap();
+        declare_file(&session, &path, ", 'source.monitor-interval' = '5 ms', idle_timeout = '100 ms'");
+        let mut early: Vec<_> = FILE_QUERIES.iter().map(|sql| changelog(&session, sql)).collect();
+        let counts = session.sql(FILE_QUERIES[0]).unwrap().create_view("counts").unwrap();
+        wait(|| rows_in(&counts) == 100);
+        write_events(&path, false, 160, 50);
+        wait(|| rows_in(&counts) == 150);
+        let mut late: Vec<_> = FILE_QUERIES.iter().map(|sql| changelog(&session, sql)).collect();
+        let late_counts = session.sql(FILE_QUERIES[0]).unwrap().create_view("late").unwrap();
+        write_events(&path, false, 210, 50);
+        // The replay can find these lines as well, and leaves them to the live run.
+        wait(|| rows_in(&counts) == 200);
+        wait(|| rows_in(&late_counts) == 200);
+        let last = counts.frontier().unwrap() - 1;
+        for (i, (early, late)) in early.iter_mut().zip(&mut late).enumerate() {
+            let mut logs = [oracle::Changelog::default(), oracle::Changelog::default()];
+            oracle::until(early, &mut logs[0], last + 1);
+            oracle::until(late, &mut logs[1], last + 1);
+            let times: Vec<_> = logs[0].times().into_iter().filter(|t| *t <= last).collect();
+            assert!(!times.is_empty());
+            for time in times {
+                assert_eq!(logs[0].at(time), logs[1].at(time), "{} with {workers} workers at {time}", FILE_QUERIES[i]);
+            }
+        }
+        session.stop();
+    }
+}
