@@ -442,3 +442,37 @@ fn windows() {
     ];
     check(&queries);
 }
+
+/// What was retracted is forgotten as other rows come, so that coming and going takes no more room than being there.
+#[test]
+fn rows_that_come_and_go_do_not_pile_up() {
+    for workers in [1, 2] {
+        let session = Session::builder().workers(workers).build().unwrap();
+        session.execute(TABLES).unwrap();
+        let queries = ["SELECT * FROM a", "SELECT id, count(*) AS n, max(f) AS hi FROM a GROUP BY id, s"];
+        let views: Vec<_> = (queries.iter().enumerate())
+            .map(|(i, sql)| session.sql(sql).unwrap().create_view(&format!("v{i}")).unwrap())
+            .collect();
+        let schema = session.table("a").unwrap().schema();
+        let mut input = session.input("a").unwrap();
+        let mut changes = Changes { random: oracle::random(1), contents: Default::default(), clock: 0 };
+        let rows: Vec<Row> = (0..1000).map(|_| changes.row(0)).collect();
+        let batch = oracle::batch(&schema, &rows);
+        for round in 0..30 {
+            for sign in [1, -1] {
+                input.push_atomic(batch.clone(), vec![sign; rows.len()]).unwrap();
+                for view in &views {
+                    assert_eq!(view.snapshot().unwrap().num_rows() > 0, sign > 0, "{} in round {round}", view.name());
+                }
+                // The workers let go of closed times every few milliseconds.
+                std::thread::sleep(std::time::Duration::from_millis(6));
+            }
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        for (view, sql) in views.iter().zip(queries) {
+            let bytes = view.status().state_bytes;
+            // Sixty times the rows would take some megabytes.
+            assert!(bytes < 1_000_000, "{sql} keeps {bytes} bytes, with {workers} workers");
+        }
+    }
+}
