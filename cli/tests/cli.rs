@@ -82,7 +82,7 @@ fn failures_point_at_the_place() {
     let wrong = [
         ("syntax.sql", "CREATE TABLE t (a INT);\nSELEC a FROM t;", "line 2, column 1"),
         ("column.sql", "CREATE TABLE t (a INT);\nSELECT a,\n  b FROM t;", "line 3, column 3"),
-        ("type.sql", "CREATE TABLE t (\n  a WHAT\n);", "line 2, column 3"),
+        ("type.sql", "CREATE TABLE t (\n  a WHAT\n);", "line 2, column 5"),
         ("option.sql", "CREATE TABLE t (a INT)\nWITH (connector = 'datagen', speed = '3');", "speed"),
         ("table.sql", "SELECT * FROM missing;", "missing"),
     ];
