@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use clap::Parser;
-use headwater::{Emission, Event, Op, OutputMode, RuntimeMode, Session, Trigger, View};
+use headwater::{Emission, Event, Op, Outcome, OutputMode, RuntimeMode, Session, Trigger, View};
 use headwater_examples::{Done, definitions, queries, rows, table};
 use headwater_operators::clock::{Clock, SystemClock};
 
@@ -66,11 +66,15 @@ fn main() -> Done {
         instant(start)
     ))?;
     live.execute(&views)?;
-    live.execute(&format!(
+    let outcomes = live.execute(&format!(
         "CREATE SINK archive FROM visits WITH (
              connector = 'filesystem', path = '{archive}', format = 'parquet', trigger = '2 s'
          )"
     ))?;
+    let sink = outcomes.into_iter().find_map(|outcome| match outcome {
+        Outcome::Sink(sink) => Some(sink),
+        _ => None,
+    });
     let latency = follow(&live, &clock, !args.check)?;
     let status = live.tables().into_iter().find(|table| table.name == "visits").ok_or("no table")?;
     if !args.check {
@@ -78,6 +82,7 @@ fn main() -> Done {
     }
     println!("live: {} visits, {} late", status.counts.rows, status.counts.late);
     let (total, minutes) = answers(&live)?;
+    sink.ok_or("no sink")?.await_termination()?;
     live.stop();
 
     let started = Instant::now();
