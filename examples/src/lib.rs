@@ -19,7 +19,10 @@ pub fn queries(text: &str) -> Result<&str, String> {
 
 /// The statements of `text` that create something, without the bare queries after them.
 pub fn definitions(text: &str) -> String {
-    let is_definition = |statement: &&str| statement.trim_start().to_uppercase().starts_with("CREATE");
+    let is_definition = |statement: &&str| {
+        let first = statement.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with("--"));
+        first.is_some_and(|line| line.to_uppercase().starts_with("CREATE"))
+    };
     text.split_inclusive(';').filter(is_definition).collect()
 }
 
