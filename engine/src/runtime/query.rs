@@ -109,7 +109,10 @@ impl QueryShared {
 
     /// Up to where its tables are closed now: the frontier that it will have once it has worked that through.
     pub fn reachable(&self) -> Option<Time> {
-        let tables = self.tables.iter().map(|run| run.lock().frontier());
+        // A batch that is being read is closed once it is read: whoever asks for its view wants the whole.
+        let frontier =
+            |run: &Arc<Run>| run.lock().frontier().filter(|_| !(run.declaration.is_static && run.has_started()));
+        let tables = self.tables.iter().map(frontier);
         let views = self.upstream.iter().map(|query| query.reachable());
         tables.chain(views).flatten().min()
     }

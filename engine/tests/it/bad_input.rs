@@ -171,7 +171,7 @@ fn what_cannot_be_maintained_is_refused_by_name() {
 #[test]
 fn a_half_written_file_waits_until_it_is_whole() {
     let dir = tempfile::tempdir().unwrap();
-    let path = file(dir.path(), "a.csv", "id,name\n1,a\n2,hal");
+    file(dir.path(), "a.csv", "id,name\n1,a\n2,hal");
     let session = Session::builder().workers(2).build().unwrap();
     let folder = dir.path().display().to_string();
     session.execute(&declare(&folder, ", 'source.monitor-interval' = '5 ms'")).unwrap();
@@ -181,10 +181,15 @@ fn a_half_written_file_waits_until_it_is_whole() {
     wait(|| (names() == ["a"]).then_some(()));
     std::thread::sleep(Duration::from_millis(150));
     assert_eq!(names(), ["a"], "half of a line is no row");
-    std::fs::write(&path, "id,name\n1,a\n2,half\n").unwrap();
+    // A writer appends: to write a file anew would cut it first, and a reader may see that.
+    let append = |name: &str, text: &str| {
+        let mut file = std::fs::OpenOptions::new().append(true).open(dir.path().join(name)).unwrap();
+        std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+    };
+    append("a.csv", "f\n");
     file(dir.path(), "b.csv", "id,na");
     wait(|| (names().len() == 2).then_some(()));
-    file(dir.path(), "b.csv", "id,name\n3,c\n");
+    append("b.csv", "me\n3,c\n");
     wait(|| (names().len() == 3).then_some(()));
     let mut found = names();
     found.sort();

@@ -142,3 +142,22 @@ fn a_stop_ends_what_would_go_on() {
     assert!(answers[0].column(0).as_primitive::<Int64Type>().value(0) > 0);
     script.await_termination().unwrap();
 }
+
+#[test]
+fn a_view_of_a_file_is_read_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("numbers.csv");
+    let text: String =
+        std::iter::once("n".to_owned()).chain((0..200_000).map(|n| n.to_string())).collect::<Vec<_>>().join("\n");
+    std::fs::write(&path, text).unwrap();
+    let session = Session::new().unwrap();
+    session
+        .execute(&format!(
+            "CREATE TABLE numbers WITH (connector = 'filesystem', path = '{}', format = 'csv', header = 'true');
+             CREATE MATERIALIZED VIEW evens AS SELECT n FROM numbers WHERE n % 2 = 0",
+            path.display()
+        ))
+        .unwrap();
+    let rows = session.sql("SELECT count(*) AS n FROM evens").unwrap().collect().unwrap();
+    assert_eq!(rows.column(0).as_primitive::<Int64Type>().value(0), 100_000);
+}
