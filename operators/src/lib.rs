@@ -33,6 +33,7 @@ pub mod temporal;
 mod testing;
 pub mod time;
 pub mod top_k;
+pub mod turn;
 pub mod updates;
 pub mod watermark;
 pub mod window;

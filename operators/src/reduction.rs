@@ -4,7 +4,7 @@
 //! updates at a time are applied, and what the time changed is emitted at that very time, as retractions and new
 //! records. In a total order that is all there is to it: no history is kept.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use timely::container::CapacityContainerBuilder;
@@ -16,6 +16,7 @@ use crate::keyed::Keyed;
 use crate::pending::Pending;
 use crate::state::Gauge;
 use crate::time::{SINCE_EVER, Time};
+use crate::turn::{Turn, Turns};
 use crate::updates::{Payload, UpdateStream, Updates};
 
 /// Updates applied at once.
@@ -24,7 +25,7 @@ pub(crate) const STEP: usize = 1 << 14;
 const OUTPUT: usize = 1 << 16;
 /// How many updates and activations pass between two looks at the size of the state.
 const GAUGE: usize = 1 << 14;
-/// How long an operator works before it lets the others of its worker run.
+/// How long an operator works before it lets the others of its worker run, where turns are not shared.
 const TURN: Duration = Duration::from_millis(5);
 
 /// Why a key has no result: data like any other, retracted when it no longer holds.
@@ -126,6 +127,8 @@ pub(crate) fn reduce<'scope, R: Reduction>(
         let mut rows = Vec::new();
         let mut released = Some(SINCE_EVER);
         let mut unmeasured = 0;
+        let mut suspended = false;
+        let mut turns = Turns::default();
 
         move |frontiers| {
             input.for_each(|capability, batch| {
@@ -151,17 +154,23 @@ pub(crate) fn reduce<'scope, R: Reduction>(
                 }
             };
 
-            let mut turn = Turn::default();
-            let mut suspended = false;
+            let turn = if suspended { turns.take(TURN) } else { Some(Turn::fresh(TURN)) };
+            let Some(turn) = turn else {
+                activator.activate();
+                return;
+            };
+            let mut work = Work { turn, done: 0 };
+            suspended = false;
             'times: while let Some(time) = current.or_else(|| pending.first()).filter(|time| closed(*time)) {
                 current = Some(time);
                 loop {
-                    let taken = pending.take(time, STEP, &mut rows, |batch, rows| reduction.apply(time, batch, rows));
+                    let taken = pending
+                        .take(time, turn.piece(STEP), &mut rows, |batch, rows| reduction.apply(time, batch, rows));
                     if taken == 0 {
                         break;
                     }
                     unmeasured += taken;
-                    if turn.over(taken) {
+                    if work.is_over(taken) {
                         suspended = true;
                         break 'times;
                     }
@@ -175,7 +184,7 @@ pub(crate) fn reduce<'scope, R: Reduction>(
                     if reduction.buffered() >= OUTPUT {
                         flush(&mut reduction, &mut errors, &held);
                     }
-                    if turn.over(emitted) && (current.is_some() || pending.first().is_some_and(closed)) {
+                    if work.is_over(emitted) && (current.is_some() || pending.first().is_some_and(closed)) {
                         suspended = true;
                         break 'times;
                     }
@@ -214,27 +223,21 @@ pub(crate) fn reduce<'scope, R: Reduction>(
     (results, error_results)
 }
 
-/// An operator's turn on its worker.
-#[derive(Default)]
-struct Turn {
-    start: Option<Instant>,
-    work: usize,
+/// What was done in a turn.
+struct Work {
+    turn: Turn,
+    /// Records since the last look at the clock.
+    done: usize,
 }
 
-impl Turn {
-    /// Counts work, in records, and says whether the turn is over. The clock is read once per [`STEP`] records.
-    fn over(&mut self, work: usize) -> bool {
-        self.work += work + 1;
-        if self.work < STEP / 4 {
+impl Work {
+    /// Counts work, in records, and says whether the turn is over.
+    fn is_over(&mut self, records: usize) -> bool {
+        self.done += records + 1;
+        if self.done < self.turn.piece(STEP) / 4 {
             return false;
         }
-        self.work = 0;
-        match self.start {
-            Some(start) => start.elapsed() >= TURN,
-            None => {
-                self.start = Some(Instant::now());
-                false
-            }
-        }
+        self.done = 0;
+        self.turn.is_over()
     }
 }

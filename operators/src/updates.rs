@@ -74,6 +74,14 @@ impl<D: Payload> Updates<D> {
         }
     }
 
+    /// Cuts the updates in two: keeps the first `at`, gives the others.
+    #[must_use]
+    pub fn split_off(&mut self, at: usize) -> Self {
+        let data = self.data.slice(at..self.len());
+        self.data = self.data.slice(0..at);
+        Updates { data, times: self.times.split_off(at), diffs: self.diffs.split_off(at) }
+    }
+
     /// The updates of all `parts`, one after another.
     pub fn concat(parts: &[&Self]) -> Self {
         let data: Vec<&D> = parts.iter().map(|p| &p.data).collect();

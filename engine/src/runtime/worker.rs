@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 use headwater_operators::arrange::{self, Arranged, Arrangement};
 use headwater_operators::time::{SINCE_EVER, Time};
-use headwater_operators::{Keyed, Rows, UpdateStream, Updates};
+use headwater_operators::{Keyed, Rows, UpdateStream, Updates, turn};
 use timely::container::{CapacityContainerBuilder, NoopBuilder};
 use timely::dataflow::Scope;
 use timely::dataflow::channels::pact::Pipeline;
@@ -25,8 +25,12 @@ use crate::plan::Relation;
 use crate::render::codec::Codec;
 use crate::render::{self, Inputs, RowError};
 
-/// Rows handed to dataflows before they are stepped.
+/// Rows of a feed handed to dataflows before they are stepped.
 const ROWS_PER_STEP: usize = 1 << 16;
+/// The same where several queries share the worker.
+const ROWS_PER_SHARED_STEP: usize = 1 << 10;
+/// How long the operators of several queries work in a step on what was left over.
+const SHARED_STEP: Duration = Duration::from_micros(100);
 /// A feed rests while one of its queries has more unread output rows than this.
 const UNREAD_ROWS: usize = 1 << 21;
 /// A feed rests while one of its queries has this many rounds and rows that it has not worked through.
@@ -50,6 +54,42 @@ struct Subscriber {
     slot: usize,
     /// The first event that it gets.
     from: u64,
+    /// Frontiers of this feed handed over and not yet worked through by the query, each with the rows before it.
+    ///
+    /// Kept by feed: one that is ahead of the query's others rests, and those that it waits for do not.
+    ahead: VecDeque<(Time, usize)>,
+    rows_ahead: usize,
+    rows_since: usize,
+}
+
+impl Subscriber {
+    fn new(query: u64, tap: Tap, slot: usize, from: u64) -> Self {
+        Subscriber { query, tap, slot, from, ahead: VecDeque::new(), rows_ahead: 0, rows_since: 0 }
+    }
+
+    /// Whether the feed has to wait for its query.
+    fn rests(&mut self, query: &QueryShared, worker: usize) -> bool {
+        let done = query.worker_frontier(worker);
+        while let Some(&(time, rows)) = self.ahead.front() {
+            if done.is_some_and(|done| done < time) {
+                break;
+            }
+            self.ahead.pop_front();
+            self.rows_ahead -= rows;
+        }
+        query.unread.get() > UNREAD_ROWS || (self.ahead.len() >= ROUNDS_AHEAD && self.rows_ahead > ROWS_AHEAD)
+    }
+
+    fn handed(&mut self, event: &FeedEvent) {
+        match event {
+            FeedEvent::Data(updates) => self.rows_since += updates.len(),
+            FeedEvent::Frontier(Some(time)) if self.rows_since > 0 => {
+                self.ahead.push_back((*time, self.rows_since));
+                self.rows_ahead += std::mem::take(&mut self.rows_since);
+            }
+            FeedEvent::Frontier(_) => {}
+        }
+    }
 }
 
 #[derive(Default)]
@@ -142,10 +182,6 @@ struct Installed {
     shared: Arc<QueryShared>,
     taps: Vec<Tap>,
     store: Option<Store>,
-    /// Frontiers handed over and not yet worked through, each with the rows before it.
-    ahead: VecDeque<(Time, usize)>,
-    rows_ahead: usize,
-    rows_since: usize,
     /// Queries whose arrangements it reads.
     uses: HashSet<u64>,
     /// Whether nobody wants its output any more.
@@ -155,31 +191,6 @@ struct Installed {
     /// Whether queries share must be the same on all workers. So this follows the sequence of messages, not how far the
     /// worker is with them.
     moved: bool,
-}
-
-impl Installed {
-    fn rests(&mut self, worker: usize) -> bool {
-        let done = self.shared.worker_frontier(worker);
-        while let Some(&(time, rows)) = self.ahead.front() {
-            if done.is_some_and(|done| done < time) {
-                break;
-            }
-            self.ahead.pop_front();
-            self.rows_ahead -= rows;
-        }
-        self.shared.unread.get() > UNREAD_ROWS || (self.ahead.len() >= ROUNDS_AHEAD && self.rows_ahead > ROWS_AHEAD)
-    }
-
-    fn handed(&mut self, event: &FeedEvent) {
-        match event {
-            FeedEvent::Data(updates) => self.rows_since += updates.len(),
-            FeedEvent::Frontier(Some(time)) if self.rows_since > 0 => {
-                self.ahead.push_back((*time, self.rows_since));
-                self.rows_ahead += std::mem::take(&mut self.rows_since);
-            }
-            FeedEvent::Frontier(_) => {}
-        }
-    }
 }
 
 /// Everything that one worker keeps.
@@ -217,7 +228,11 @@ impl WorkerState {
                     Err(crossbeam_channel::TryRecvError::Disconnected) => return self.end(),
                 }
             }
-            if self.hand_over(worker.index()) {
+            // One query's rounds don't wait for another's long work.
+            let shares = self.queries.len() > 1;
+            let handed = self.hand_over(worker.index(), if shares { ROWS_PER_SHARED_STEP } else { ROWS_PER_STEP });
+            turn::share(shares.then_some(SHARED_STEP));
+            if handed {
                 busy = Instant::now();
                 worker.step();
             } else if busy.elapsed() < LINGER && self.receiver.is_empty() {
@@ -256,32 +271,29 @@ impl WorkerState {
         }
     }
 
-    /// Hands events to the taps, up to a bound; whether there were any.
-    fn hand_over(&mut self, index: usize) -> bool {
-        let mut rows = 0;
+    /// Hands events to the taps, of each feed up to about `most` rows; whether there were any.
+    fn hand_over(&mut self, index: usize, most: usize) -> bool {
         let mut any = false;
         for feed in self.feeds.values_mut() {
-            while rows < ROWS_PER_STEP && !feed.events.is_empty() {
-                let queries = &mut self.queries;
-                let rests = feed
-                    .subscribers
-                    .iter()
-                    .filter(|s| s.from <= feed.first)
-                    .any(|s| queries.get_mut(&s.query).is_some_and(|q| q.rests(index)));
-                if rests {
+            let mut rows = 0;
+            while rows < most && !feed.events.is_empty() {
+                let (queries, first) = (&self.queries, feed.first);
+                let mut takers = feed.subscribers.iter_mut().filter(|s| s.from <= first);
+                if takers.any(|s| queries.get(&s.query).is_some_and(|query| s.rests(&query.shared, index))) {
                     break;
                 }
-                let Some(event) = feed.events.pop_front() else { break };
-                if let FeedEvent::Data(updates) = &event {
+                let Some(mut event) = feed.events.pop_front() else { break };
+                let mut rest = None;
+                if let FeedEvent::Data(updates) = &mut event {
+                    if updates.len() > 2 * most {
+                        let last = updates.split_off(updates.len() - most);
+                        rest = Some(std::mem::replace(updates, last));
+                    }
                     rows += updates.len();
                     self.in_flight.sub(updates.len());
                 }
-                let takers: Vec<_> = feed.subscribers.iter().filter(|s| s.from <= feed.first).collect();
-                for subscriber in &takers {
-                    if let Some(query) = queries.get_mut(&subscriber.query) {
-                        query.handed(&event);
-                    }
-                }
+                let mut takers: Vec<_> = feed.subscribers.iter_mut().filter(|s| s.from <= first).collect();
+                takers.iter_mut().for_each(|taker| taker.handed(&event));
                 match event {
                     FeedEvent::Data(updates) => {
                         if let Some((last, others)) = takers.split_last() {
@@ -293,7 +305,10 @@ impl WorkerState {
                         takers.iter().for_each(|taker| taker.tap.frontier(taker.slot, frontier));
                     }
                 }
-                feed.first += 1;
+                match rest {
+                    Some(rest) => feed.events.push_front(FeedEvent::Data(rest)),
+                    None => feed.first += 1,
+                }
                 any = true;
             }
         }
@@ -368,7 +383,7 @@ impl WorkerState {
         for (feed, tap, slot) in wiring.subscribers {
             let feed = self.feed(feed);
             let from = feed.first + feed.events.len() as u64;
-            feed.subscribers.push(Subscriber { query: spec.id, tap, slot, from });
+            feed.subscribers.push(Subscriber::new(spec.id, tap, slot, from));
         }
         let shared = spec.shared.clone();
         let taps = wiring.taps;
@@ -376,9 +391,6 @@ impl WorkerState {
             shared,
             taps,
             store,
-            ahead: VecDeque::new(),
-            rows_ahead: 0,
-            rows_since: 0,
             uses: wiring.uses,
             dropped: false,
             moved: !spec.views.is_empty() || spec.tables.iter().flat_map(|t| &t.feeds).any(|(_, f)| closes(*f)),

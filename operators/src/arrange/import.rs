@@ -1,7 +1,6 @@
 //! Bringing an arrangement into another dataflow, and turning one back into updates.
 
 use std::collections::VecDeque;
-use std::time::Instant;
 
 use differential_dataflow::operators::arrange::TraceReplayInstruction;
 use differential_dataflow::trace::BatchReader;
@@ -15,6 +14,7 @@ use super::{Arranged, QUANTUM, RowTrace, SharedBatch};
 use crate::keyed::Keyed;
 use crate::rows::Rows;
 use crate::time::Time;
+use crate::turn::Turns;
 use crate::updates::{UpdateStream, Updates};
 
 /// Imports the arrangement that `trace` reads, from `as_of` on.
@@ -52,13 +52,16 @@ pub fn updates<'scope>(arranged: &Arranged<'scope>, name: &str) -> UpdateStream<
     stream.unary::<NoopBuilder<Updates<Keyed<Rows>>>, _, _, _>(Pipeline, name, move |_, info| {
         let activator = scope.activator_for(info.address);
         let mut queue: VecDeque<(Capability<Time>, SharedBatch, usize)> = VecDeque::new();
+        let mut turns = Turns::default();
         move |input, output| {
-            let deadline = Instant::now() + QUANTUM;
             input.for_each(|capability, batches| {
                 let capability = capability.retain(0);
                 queue.extend(batches.drain(..).map(|batch| (capability.clone(), batch, 0)));
             });
-            while let Some((capability, batch, next)) = queue.front_mut() {
+            let turn = turns.take(QUANTUM);
+            while let Some(turn) = &turn
+                && let Some((capability, batch, next)) = queue.front_mut()
+            {
                 if let Some(chunk) = batch.chunks().get(*next) {
                     let mut all = Updates::<Keyed<Rows>>::default();
                     all.data.hashes = chunk.hashes().to_vec();
@@ -74,7 +77,7 @@ pub fn updates<'scope>(arranged: &Arranged<'scope>, name: &str) -> UpdateStream<
                 if *next >= batch.chunks().len() {
                     queue.pop_front();
                 }
-                if Instant::now() >= deadline {
+                if turn.is_over() {
                     break;
                 }
             }

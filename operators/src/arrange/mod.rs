@@ -13,7 +13,7 @@
 //! [import](Arrangement::import_as_of) it at an as-of time: they see all that is accumulated at that time as updates at
 //! that time, and then the later ones, and so never a state that the collection did not have.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use differential_dataflow::logging::DifferentialEventBuilder;
 use differential_dataflow::operators::arrange::TraceAgent;
@@ -28,6 +28,7 @@ use crate::exchange::by_hash;
 use crate::keyed::Keyed;
 use crate::rows::Rows;
 use crate::time::{SINCE_EVER, Time};
+use crate::turn::{Turn, Turns};
 use crate::updates::UpdateStream;
 
 mod batch;
@@ -46,7 +47,7 @@ pub(crate) use reader::Reader;
 /// An arrangement in a scope: the stream of its batches, and its trace.
 pub type Arranged<'scope> = differential_dataflow::operators::arrange::Arranged<'scope, RowTrace>;
 
-/// About how long an activation works before it yields to others on the worker.
+/// About how long an activation works before it yields to others on the worker, where turns are not shared.
 pub(crate) const QUANTUM: Duration = Duration::from_millis(1);
 
 /// Arranges keyed updates by key. See the [module](self) for what is kept and when it is freed; buckets are not used.
@@ -70,16 +71,20 @@ pub fn arrange<'scope>(stream: UpdateStream<'scope, Keyed<Rows>>, name: &str) ->
             // No later than any update that waits or is being sealed.
             let mut held: Option<Capability<Time>> = None;
             let mut upper = Antichain::from_elem(SINCE_EVER);
+            let mut turns = Turns::default();
 
             move |(input, frontier), output| {
-                let deadline = Instant::now() + QUANTUM;
                 input.for_each(|capability, data| {
                     if held.as_ref().is_none_or(|held| capability.time() < held.time()) {
                         held = Some(capability.retain(0));
                     }
                     buffer.push(std::mem::take(data));
                 });
-                loop {
+                let turn = match &sealing {
+                    Some(_) => turns.take(QUANTUM),
+                    None => Some(Turn::fresh(QUANTUM)),
+                };
+                while let Some(turn) = &turn {
                     if sealing.is_none() && upper.borrow() != frontier.frontier() {
                         let next = frontier.frontier().to_owned();
                         match buffer.seal(next.as_option().copied()) {
@@ -92,7 +97,7 @@ pub fn arrange<'scope>(stream: UpdateStream<'scope, Keyed<Rows>>, name: &str) ->
                         }
                     }
                     let Some((next, seal)) = &mut sealing else { break };
-                    let Some(chunks) = seal.work(deadline) else {
+                    let Some(chunks) = seal.work(turn) else {
                         activator.activate();
                         break;
                     };
@@ -109,6 +114,9 @@ pub fn arrange<'scope>(stream: UpdateStream<'scope, Keyed<Rows>>, name: &str) ->
                     upper.clone_from(next);
                     sealing = None;
                     held = later(held.take(), &buffer);
+                }
+                if turn.is_none() {
+                    activator.activate();
                 }
                 writer.exert();
             }

@@ -6,17 +6,17 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::time::Instant;
 
 use differential_dataflow::trace::chunk::Chunk;
 
-use crate::chunk::{MAX_BYTES, MAX_ROWS, RowBuffer, RowChunk};
+use crate::chunk::{MAX_BYTES, MAX_ROWS, RowBuffer, RowChunk, Sort};
 use crate::keyed::Keyed;
 use crate::rows::Rows;
 use crate::time::Time;
+use crate::turn::Turn;
 use crate::updates::Updates;
 
-/// Rows dealt between two looks at the clock.
+/// Rows dealt between two looks at the clock, where turns are not shared.
 const STEP: usize = 8 * 1024;
 
 /// Updates received and not yet sealed.
@@ -42,16 +42,33 @@ struct Source {
 struct Part {
     rows: RowBuffer<Time>,
     bytes: usize,
+    /// The rows being sorted, and the run that they become.
+    sorting: Option<(Sort<Time>, VecDeque<RowChunk<Time>>)>,
     runs: VecDeque<VecDeque<RowChunk<Time>>>,
 }
 
 impl Part {
+    /// Sorts all rows.
     fn sort(&mut self) {
-        if !self.rows.is_empty() {
-            let mut run = VecDeque::new();
-            std::mem::take(&mut self.rows).sort(&mut run);
-            self.bytes = 0;
-            self.runs.push_back(run);
+        while !self.sort_some(usize::MAX) {}
+    }
+
+    /// Sorts some rows, or only begins to; true when all are sorted.
+    fn sort_some(&mut self, rows: usize) -> bool {
+        match &mut self.sorting {
+            Some((sort, run)) => {
+                if sort.step(rows, run) {
+                    self.runs.push_back(std::mem::take(run));
+                    self.sorting = None;
+                }
+                false
+            }
+            None if self.rows.is_empty() => true,
+            None => {
+                self.bytes = 0;
+                self.sorting = Some((std::mem::take(&mut self.rows).begin_sort(), VecDeque::new()));
+                false
+            }
         }
     }
 }
@@ -142,24 +159,24 @@ impl Buffer {
 }
 
 impl Seal {
-    /// Works until `deadline`; the sorted chunks when done.
-    pub(super) fn work(&mut self, deadline: Instant) -> Option<Vec<RowChunk<Time>>> {
+    /// Works for a turn; the sorted chunks when done.
+    pub(super) fn work(&mut self, turn: &Turn) -> Option<Vec<RowChunk<Time>>> {
         loop {
-            if !self.deal() && !self.merge() && !self.sort() {
+            if !self.deal(turn.piece(STEP)) && !self.merge() && !self.sort(turn.piece(STEP)) {
                 let mut chunks = VecDeque::new();
                 RowChunk::settle(&mut self.out, true, &mut chunks);
                 return Some(chunks.into());
             }
-            if Instant::now() >= deadline {
+            if turn.is_over() {
                 return None;
             }
         }
     }
 
     /// Deals some rows to their parts; false when all are.
-    fn deal(&mut self) -> bool {
+    fn deal(&mut self, rows: usize) -> bool {
         let Some(source) = self.sources.front_mut() else { return false };
-        let end = source.to.min(source.from + STEP);
+        let end = source.to.min(source.from + rows);
         let Updates { data, times, diffs } = &*source.updates;
         for index in source.from..end {
             let hash = data.hashes[index];
@@ -193,11 +210,10 @@ impl Seal {
         true
     }
 
-    /// Sorts the next part, or begins to merge its runs; false when all parts are done.
-    fn sort(&mut self) -> bool {
+    /// Sorts some rows of the next part, or begins to merge its runs; false when all parts are done.
+    fn sort(&mut self, rows: usize) -> bool {
         let Some(part) = self.parts.front_mut() else { return false };
-        if !part.rows.is_empty() {
-            part.sort();
+        if !part.sort_some(rows) {
         } else if part.runs.len() > 1 {
             let (a, b) = (part.runs.pop_front().unwrap_or_default(), part.runs.pop_front().unwrap_or_default());
             self.merge = Some(Merge { a, b, out: VecDeque::new() });

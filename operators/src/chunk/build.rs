@@ -188,6 +188,12 @@ impl<T: Ord + Clone + Default> RowBuffer<T> {
 
     /// Sorts and consolidates the updates into chunks.
     pub(crate) fn sort(self, out: &mut VecDeque<RowChunk<T>>) {
+        let mut sort = self.begin_sort();
+        while !sort.step(usize::MAX, out) {}
+    }
+
+    /// Puts the updates in order, to be consolidated into chunks in steps.
+    pub(crate) fn begin_sort(self) -> Sort<T> {
         let mut order = by_hash(&self.body.hashes);
         let body = &self.body;
         let row = |index: u32| (body.key(index as usize), body.val(index as usize), self.time(index as usize));
@@ -210,30 +216,54 @@ impl<T: Ord + Clone + Default> RowBuffer<T> {
             }
             from = to;
         }
-        let width = body.bytes_len() / self.len().max(1) + 1;
-        let start = |left: usize| {
-            let rows = left.min(MAX_ROWS);
-            RowBuffer::with_capacity(rows, (rows * width).min(MAX_BYTES + 4096))
-        };
-        let mut sorted: RowBuffer<T> = start(order.len());
-        let mut next = 0;
-        while next < order.len() {
-            let index = order[next].1;
-            let mut diff = self.diff(index as usize);
-            next += 1;
-            while doubles && next < order.len() && row(order[next].1) == row(index) {
-                diff += self.diff(order[next].1 as usize);
-                next += 1;
+        Sort { rows: self, order, doubles, next: 0, sorted: RowBuffer::default() }
+    }
+}
+
+/// Updates put in order, on their way into chunks.
+pub(crate) struct Sort<T> {
+    rows: RowBuffer<T>,
+    /// The rows' hashes and indices in order.
+    order: Vec<(u64, u32)>,
+    /// Whether updates may have to be added up.
+    doubles: bool,
+    next: usize,
+    sorted: RowBuffer<T>,
+}
+
+impl<T: Ord + Clone + Default> Sort<T> {
+    /// Takes the next `count` rows or some more; true when there are no others.
+    pub(crate) fn step(&mut self, count: usize, out: &mut VecDeque<RowChunk<T>>) -> bool {
+        let Sort { rows, order, doubles, next, sorted } = self;
+        let body = &rows.body;
+        let row = |index: u32| (body.key(index as usize), body.val(index as usize), rows.time(index as usize));
+        let width = body.bytes_len() / rows.len().max(1) + 1;
+        let until = next.saturating_add(count).min(order.len());
+        while *next < until {
+            if sorted.body.hashes.capacity() == 0 {
+                let left = (order.len() - *next).min(MAX_ROWS);
+                *sorted = RowBuffer::with_capacity(left, (left * width).min(MAX_BYTES + 4096));
+            }
+            let index = order[*next].1;
+            let mut diff = rows.diff(index as usize);
+            *next += 1;
+            while *doubles && *next < order.len() && row(order[*next].1) == row(index) {
+                diff += rows.diff(order[*next].1 as usize);
+                *next += 1;
             }
             if diff != 0 {
-                sorted.note(self.time(index as usize), diff);
+                sorted.note(rows.time(index as usize), diff);
                 sorted.body.push_from(body, index as usize);
                 if sorted.is_full() {
-                    out.push_back(std::mem::replace(&mut sorted, start(order.len() - next)).finish());
+                    sorted.flush(out);
                 }
             }
         }
-        sorted.flush(out);
+        let done = *next >= order.len();
+        if done {
+            sorted.flush(out);
+        }
+        done
     }
 }
 

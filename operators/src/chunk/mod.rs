@@ -33,7 +33,7 @@ mod spine;
 mod tests;
 
 use body::Body;
-pub(crate) use build::RowBuffer;
+pub(crate) use build::{RowBuffer, Sort};
 pub use chunker::RowChunker;
 pub use cursor::{KeyContainer, RowKey, RowKeyBuf};
 pub use spine::RowSpine;
@@ -159,6 +159,14 @@ impl<T> RowChunk<T> {
         match &self.diffs {
             Diffs::Ones => &ONE,
             Diffs::Each { diffs, at } => &diffs[*at as usize + index],
+        }
+    }
+
+    /// Whether some diff is negative.
+    pub(crate) fn retracts(&self) -> bool {
+        match &self.diffs {
+            Diffs::Ones => false,
+            Diffs::Each { diffs, at } => diffs[*at as usize..][..self.len()].iter().any(|diff| *diff < 0),
         }
     }
 

@@ -6,8 +6,12 @@
 //! activation of the operator that owns the trace merges a bounded number of rows, the most recent batches first; while
 //! there is more to merge it asks to be activated again. Merges that lag behind cost readers some more batches
 //! to look into, until they catch up.
+//!
+//! Where rows were retracted and nothing more comes, sizes alone would never bring a retraction to the row that it
+//! cancels. So a trace at rest is made one batch now and then, at a pace that costs about a hundredth of a core.
 
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use differential_dataflow::logging::Logger;
 use differential_dataflow::trace::{Batch, BatchReader, Description, ExertionLogic, Merger, Trace, TraceReader};
@@ -17,16 +21,24 @@ use timely::progress::Antichain;
 use timely::progress::frontier::AntichainRef;
 use timely::scheduling::Activator;
 
-use super::{RowBatch, RowTime};
+use super::{RowBatch, RowChunk, RowTime};
+use crate::turn::Turns;
 
 /// Rows merged in an activation, at least.
 const LEAST: usize = 8 * 1024;
 /// Rows merged in an activation, at most, while merges don't lag.
 const MOST: usize = 64 * 1024;
+/// Rows merged between two looks at the clock.
+const PIECE: usize = 4 * 1024;
+/// How long an activation merges, at most, where turns are not shared.
+const TURN: Duration = Duration::from_millis(5);
 /// With more batches than this, merges lag.
 const MANY: usize = 24;
 /// Levels of merges that a row goes through before it rests, about.
 const LEVELS: usize = 8;
+/// The least time between two rounds of tidying, and what each row of the trace adds to it.
+const TIDY_PAUSE: Duration = Duration::from_millis(50);
+const TIDY_PAUSE_PER_ROW: Duration = Duration::from_micros(10);
 
 type Shared<T> = Rc<RowBatch<T>>;
 
@@ -47,10 +59,79 @@ pub struct RowSpine<T: RowTime> {
     upper: Antichain<T>,
     /// Rows to merge soon, so that merges keep pace with what comes: a row is merged once on each level.
     debt: usize,
+    /// Whether rows were retracted that may be here still, with the rows that they cancel.
+    retracted: bool,
+    /// The upper bound of the times of all rows.
+    newest: Antichain<T>,
+    /// Whether batches are merged whatever their sizes.
+    tidying: bool,
+    /// Not to be tidied before this time.
+    tidy_at: Instant,
+    turns: Turns,
     activator: Option<Activator>,
 }
 
 impl<T: RowTime> RowSpine<T> {
+    fn merging(&self) -> bool {
+        self.slots.iter().any(|slot| matches!(slot, Slot::Two(..)))
+    }
+
+    /// Whether tidying may free something now.
+    fn is_untidy(&self) -> bool {
+        let behind = |slot: &Slot<T>| match slot {
+            Slot::One(batch) => !batch.is_empty() && *batch.description.since() != self.logical,
+            Slot::Two(..) => true,
+        };
+        self.retracted
+            && self.slots.iter().any(behind)
+            && PartialOrder::less_equal(&self.upper, &self.physical)
+            && Instant::now() >= self.tidy_at
+    }
+
+    /// Begins the next merge of those that make the trace one batch without what has been cancelled; false when it is.
+    fn tidy(&mut self) -> bool {
+        // Nobody must tell apart the batches that are made one.
+        self.tidying &= PartialOrder::less_equal(&self.upper, &self.physical);
+        self.tidying |= self.is_untidy();
+        if !self.tidying {
+            return false;
+        }
+        let done = match self.slots.as_slice() {
+            [] => true,
+            [Slot::One(batch)] => batch.is_empty() || *batch.description.since() == self.logical,
+            _ => false,
+        };
+        if done {
+            self.tidying = false;
+            self.rest();
+            self.retracted = !PartialOrder::less_equal(&self.newest, &self.logical);
+            return false;
+        }
+        let Some(Slot::One(b)) = self.slots.pop() else { return true };
+        let (a, b) = match self.slots.pop() {
+            Some(Slot::One(a)) => (a, b),
+            Some(two) => {
+                self.slots.extend([two, Slot::One(b)]);
+                return true;
+            }
+            None => {
+                let lower = b.lower().clone();
+                let nothing = Description::new(lower.clone(), lower, self.logical.clone());
+                (Rc::new(RowBatch::new(Vec::new(), nothing)), b)
+            }
+        };
+        let merger = a.begin_merge(&b, self.logical.borrow());
+        self.slots.push(Slot::Two(a, b, merger));
+        true
+    }
+
+    /// Not to be tidied for a while.
+    fn rest(&mut self) {
+        let mut rows = 0;
+        self.map_batches(|batch| rows += batch.len());
+        self.tidy_at = Instant::now() + TIDY_PAUSE + TIDY_PAUSE_PER_ROW * u32::try_from(rows).unwrap_or(u32::MAX);
+    }
+
     /// The two as one batch where one of them is empty.
     fn fold(a: &Shared<T>, b: &Shared<T>) -> Option<Shared<T>> {
         let (chunks, since) = match (a.is_empty(), b.is_empty()) {
@@ -81,7 +162,7 @@ impl<T: RowTime> RowSpine<T> {
             }
             at = at.min(self.slots.len());
         }
-        self.slots.iter().any(|slot| matches!(slot, Slot::Two(..)))
+        self.merging()
     }
 
     /// Merges about `fuel` rows.
@@ -129,13 +210,14 @@ impl<T: RowTime> TraceReader for RowSpine<T> {
     }
 
     fn set_physical_compaction(&mut self, frontier: AntichainRef<'_, T>) {
-        if self.physical.borrow() != frontier {
+        let moved = self.physical.borrow() != frontier;
+        if moved {
             self.physical = frontier.to_owned();
-            if self.consider()
-                && let Some(activator) = &self.activator
-            {
-                activator.activate();
-            }
+        }
+        if (moved && self.consider() || self.is_untidy())
+            && let Some(activator) = &self.activator
+        {
+            activator.activate();
         }
     }
 
@@ -165,20 +247,34 @@ impl<T: RowTime> Trace for RowSpine<T> {
             physical: start.clone(),
             upper: start,
             debt: 0,
+            retracted: false,
+            newest: Antichain::from_elem(T::minimum()),
+            tidying: false,
+            tidy_at: Instant::now(),
+            turns: Turns::default(),
             activator,
         }
     }
 
     fn exert(&mut self) {
-        if !self.slots.iter().any(|slot| matches!(slot, Slot::Two(..))) {
+        if !self.merging() && !self.tidy() {
             self.debt = 0;
             return;
         }
         let fuel = self.debt.clamp(LEAST, MOST);
         let fuel = if self.slots.len() > MANY { 4 * fuel } else { fuel };
-        self.debt = self.debt.saturating_sub(fuel);
-        self.work(fuel);
-        if self.consider()
+        if let Some(turn) = self.turns.take(TURN) {
+            let mut done = 0;
+            while done < fuel && self.merging() {
+                self.work(PIECE);
+                done += PIECE;
+                if turn.is_over() {
+                    break;
+                }
+            }
+            self.debt = self.debt.saturating_sub(done);
+        }
+        if (self.consider() || self.tidying)
             && let Some(activator) = &self.activator
         {
             activator.activate();
@@ -192,6 +288,13 @@ impl<T: RowTime> Trace for RowSpine<T> {
         assert!(batch.lower() != batch.upper() && batch.lower() == &self.upper, "batches follow one another");
         self.upper.clone_from(batch.upper());
         self.debt = self.debt.saturating_add(LEVELS * batch.len());
+        if !batch.is_empty() {
+            self.newest.clone_from(batch.upper());
+            self.retracted |= batch.chunks.iter().any(RowChunk::retracts);
+            if std::mem::take(&mut self.tidying) {
+                self.rest();
+            }
+        }
         self.slots.push(Slot::One(batch));
         if self.consider()
             && let Some(activator) = &self.activator

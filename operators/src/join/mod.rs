@@ -11,7 +11,6 @@
 //! antijoin at `t`, when it enters the join. An outer join is the union of the join and of the antijoins.
 
 use std::collections::VecDeque;
-use std::time::Instant;
 
 use differential_dataflow::trace::{BatchReader, TraceReader};
 use timely::PartialOrder;
@@ -24,6 +23,7 @@ use timely::progress::Antichain;
 use crate::arrange::{Arranged, QUANTUM, RowTrace, SharedBatch};
 use crate::rows::Rows;
 use crate::time::{SINCE_EVER, Time};
+use crate::turn::{Turn, Turns};
 use crate::updates::{Payload, UpdateStream, Updates};
 
 mod presence;
@@ -32,7 +32,7 @@ pub(crate) mod tests;
 mod work;
 
 pub use presence::{anti, semi};
-use work::Work;
+use work::{LOOKS, Work};
 
 /// Pairs of matching rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -161,10 +161,10 @@ impl Side {
     }
 
     /// Does a step of the oldest work; false when there is none.
-    fn step(&mut self, out: &mut impl FnMut(&Capability<Time>, Updates<Joined>)) -> bool {
+    fn step(&mut self, turn: &Turn, out: &mut impl FnMut(&Capability<Time>, Updates<Joined>)) -> bool {
         let Some((capability, work)) = self.work.front_mut() else { return false };
         let mut joined = Updates::default();
-        let done = work.step(&mut joined);
+        let done = work.step(turn.piece(LOOKS), &mut joined);
         if !joined.is_empty() {
             out(capability, joined);
         }
@@ -196,9 +196,10 @@ pub fn join<'scope>(left: Arranged<'scope>, right: Arranged<'scope>, name: &str)
                 }
             }
             drop(initial);
+            let mut turns = Turns::default();
             move |(input1, frontier1), (input2, frontier2), output| {
-                let deadline = Instant::now() + QUANTUM;
                 let [left, right] = &mut sides;
+                let suspended = !left.work.is_empty() || !right.work.is_empty();
                 input1.for_each(|capability, batches| {
                     let capability = capability.retain(0);
                     batches.drain(..).for_each(|batch| left.accept(batch, &capability, right, true));
@@ -212,15 +213,19 @@ pub fn join<'scope>(left: Arranged<'scope>, right: Arranged<'scope>, name: &str)
                 let mut give = |capability: &Capability<Time>, mut joined: Updates<Joined>| {
                     output.session_with_builder(capability).give_container(&mut joined);
                 };
-                loop {
-                    let (one, two) = (left.step(&mut give), right.step(&mut give));
+                let turn = if suspended { turns.take(QUANTUM) } else { Some(Turn::fresh(QUANTUM)) };
+                while let Some(turn) = &turn {
+                    let (one, two) = (left.step(turn, &mut give), right.step(turn, &mut give));
                     if !one && !two {
                         break;
                     }
-                    if Instant::now() >= deadline {
+                    if turn.is_over() {
                         activator.activate();
                         break;
                     }
+                }
+                if turn.is_none() {
+                    activator.activate();
                 }
                 left.release(&frontier2.frontier().to_owned());
                 right.release(&frontier1.frontier().to_owned());

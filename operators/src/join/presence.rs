@@ -4,8 +4,6 @@
 //! which the right side's count of it turns positive or back, and the left rows. A left row enters at its own time
 //! if the key is wanted then, and enters or leaves at each later turn.
 
-use std::time::Instant;
-
 use differential_dataflow::trace::{BatchReader, TraceReader};
 use timely::container::NoopBuilder;
 use timely::dataflow::channels::pact::Pipeline;
@@ -17,9 +15,10 @@ use crate::arrange::{Arranged, QUANTUM, Reader, RowTrace, SharedBatch};
 use crate::keyed::Keyed;
 use crate::rows::Rows;
 use crate::time::{SINCE_EVER, Time};
+use crate::turn::{Turn, Turns};
 use crate::updates::{UpdateStream, Updates};
 
-/// Updates in a batch of output, about.
+/// Updates in a batch of output, about, where turns are not shared.
 const ROWS: usize = 8 * 1024;
 
 /// The left rows whose key the right side has (a positive number of times).
@@ -315,8 +314,8 @@ fn by_presence<'scope>(
             // No later than any time that is not processed.
             let mut held: Option<Capability<Time>> = None;
             let mut stretch: Option<Stretch> = None;
+            let mut turns = Turns::default();
             move |(input1, frontier1), (input2, frontier2), output| {
-                let deadline = Instant::now() + QUANTUM;
                 let mut keep = |capability: Capability<Time>| {
                     if held.as_ref().is_none_or(|held| capability.time() < held.time()) {
                         held = Some(capability);
@@ -332,7 +331,14 @@ fn by_presence<'scope>(
                 });
                 let end = |frontier: &Antichain<Time>| frontier.as_option().copied();
                 let (end1, end2) = (end(&frontier1.frontier().to_owned()), end(&frontier2.frontier().to_owned()));
-                loop {
+                let turn = match &stretch {
+                    Some(_) => turns.take(QUANTUM),
+                    None => Some(Turn::fresh(QUANTUM)),
+                };
+                if turn.is_none() {
+                    activator.activate();
+                }
+                while let Some(turn) = &turn {
                     let to = match (end1, end2) {
                         (Some(one), Some(two)) => Some(one.min(two)),
                         (one, two) => one.or(two),
@@ -374,7 +380,8 @@ fn by_presence<'scope>(
                     let mut updates = Updates::default();
                     let mut keys = 0;
                     let mut more = true;
-                    while more && updates.len() < ROWS && keys < ROWS {
+                    let piece = turn.piece(ROWS);
+                    while more && updates.len() < piece && keys < piece {
                         more = work.step(wanted, &mut updates);
                         keys += 1;
                     }
@@ -386,7 +393,7 @@ fn by_presence<'scope>(
                         done = work.to.unwrap_or(done);
                         stretch = None;
                     }
-                    if Instant::now() >= deadline {
+                    if turn.is_over() {
                         activator.activate();
                         break;
                     }

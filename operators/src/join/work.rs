@@ -9,10 +9,10 @@ use crate::chunk::{RowChunk, bytes};
 use crate::time::Time;
 use crate::updates::Updates;
 
-/// Rows produced in a step, at most.
-const ROWS: usize = 8 * 1024;
-/// Rows looked at in a step, at most about.
-const LOOKS: usize = 32 * 1024;
+/// Rows looked at in a step, at most about, where turns are not shared.
+pub(super) const LOOKS: usize = 32 * 1024;
+/// By how much fewer rows are produced in a step than looked at, at most.
+const LOOKS_PER_ROW: usize = 4;
 
 /// The chunk and the row in it.
 #[derive(Clone, Copy, Default)]
@@ -72,15 +72,16 @@ impl Work {
         Work { fresh, others, left, other: 0, a: At::default(), b: At::default(), group: None }
     }
 
-    /// Matches some rows into `out`; true when all are matched.
-    pub(super) fn step(&mut self, out: &mut Updates<Joined>) -> bool {
-        let mut looks = LOOKS;
+    /// Matches some rows into `out`, looking at about `looks`; true when all are matched.
+    pub(super) fn step(&mut self, mut looks: usize, out: &mut Updates<Joined>) -> bool {
+        let rows = looks / LOOKS_PER_ROW;
         while let Some(other) = self.others.get(self.other) {
             let mut pair = Pair {
                 a: self.fresh.chunks(),
                 b: other.chunks(),
                 as_of: self.fresh.as_of().max(other.as_of()),
                 left: self.left,
+                rows,
                 out,
             };
             if !pair.run(&mut self.a, &mut self.b, &mut self.group, &mut looks) {
@@ -99,13 +100,15 @@ struct Pair<'a> {
     b: &'a [RowChunk<Time>],
     as_of: Time,
     left: bool,
+    /// The most rows to produce.
+    rows: usize,
     out: &'a mut Updates<Joined>,
 }
 
 impl Pair<'_> {
     /// Whether the step ends here.
     fn spent(&self, looks: usize) -> bool {
-        looks == 0 || self.out.times.len() >= ROWS
+        looks == 0 || self.out.times.len() >= self.rows
     }
 
     /// Merges the two from the positions on; false when the step ends before they do.
