@@ -78,6 +78,7 @@ impl RelationSource {
                 // Until the plan is known to drop them.
                 late_rows: watermark.is_some(),
                 key: None,
+                fails: false,
             },
             bounded: meta.bounded || meta.is_static,
             definition: None,
@@ -95,7 +96,8 @@ impl RelationSource {
         RelationSource {
             relation: Relation::View { name: meta.name.clone() },
             schema: meta.schema.clone(),
-            properties: meta.properties.clone(),
+            // Its errors are its readers' already.
+            properties: Properties { fails: false, ..meta.properties.clone() },
             bounded: meta.bounded,
             definition: meta.definition.clone(),
         }

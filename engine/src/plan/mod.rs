@@ -18,6 +18,8 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_expr::PhysicalExpr;
 use headwater_connectors::OutputMode;
 
+pub(crate) use analysis::can_fail;
+
 /// The number of a node in its [`Plan`]: a node's inputs have smaller numbers.
 pub type NodeId = usize;
 
@@ -135,6 +137,8 @@ pub struct Properties {
     pub late_rows: bool,
     /// Columns that identify a row, if any are known (the keys of a reduction).
     pub key: Option<Vec<usize>>,
+    /// Whether rows may be missing that failed on the way here: whoever takes the rows must take the errors, too.
+    pub fails: bool,
 }
 
 /// A column that follows event time.
@@ -334,6 +338,14 @@ pub struct Aggregate {
     pub output: DataType,
     /// As written, for messages.
     pub name: String,
+}
+
+impl Aggregate {
+    /// Whether its result may be out of the range of its type.
+    pub fn can_fail(&self) -> bool {
+        let sum = matches!(self.function, AggregateFunction::Sum | AggregateFunction::Avg);
+        sum && !self.output.is_floating()
+    }
 }
 
 /// The aggregates that are kept incrementally.

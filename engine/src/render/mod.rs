@@ -262,10 +262,11 @@ impl<'scope> Renderer<'_, 'scope> {
             return (arranged.clone(), arranging);
         }
         let as_of = self.cx.as_of();
-        let imported = self
-            .cx
-            .arrangement(fingerprint, key)
-            .and_then(|mut shared| shared.import_as_of(self.scope, &format!("{id}: import"), as_of).ok());
+        // An arrangement comes without the errors on the way to it.
+        let shares = !self.plan.nodes[id].properties.fails;
+        let shared = if shares { self.cx.arrangement(fingerprint, key) } else { None };
+        let imported =
+            shared.and_then(|mut shared| shared.import_as_of(self.scope, &format!("{id}: import"), as_of).ok());
         let arranged = match imported {
             Some(arranged) => arranged,
             None => {
@@ -275,7 +276,9 @@ impl<'scope> Renderer<'_, 'scope> {
                     Updates { data: encode.encode(&data), times, diffs }
                 });
                 let arranged = arrange(stream, &format!("{id}: arrange"));
-                self.cx.offer(fingerprint, key, Arrangement::new(&arranged));
+                if shares {
+                    self.cx.offer(fingerprint, key, Arrangement::new(&arranged));
+                }
                 arranged
             }
         };

@@ -319,6 +319,7 @@ fn projected(all: &Properties, projection: &[usize]) -> Properties {
         final_at: all.final_at.and_then(moved),
         is_static: all.is_static,
         late_rows: all.late_rows,
+        fails: all.fails,
         key: all.key.as_ref().and_then(|key| key.iter().map(|column| place(*column)).collect()),
     }
 }
