@@ -502,18 +502,19 @@ impl Inner {
 
     /// Reads a stored view at its last closed time.
     pub fn peek(&self, stored: &Stored) -> Result<(Time, Contents)> {
-        if let Some((error, count)) = stored.shared.error() {
-            return Err(Error::data(match count {
+        let held = hold_all(std::slice::from_ref(&stored.shared), false)?;
+        // What is closed now has been worked through, and its errors are known.
+        let errors = stored.shared.error().map(|(error, count)| {
+            Error::data(match count {
                 1 => error.to_string(),
                 _ => format!("{error} (and {} more rows in error)", count - 1),
-            }));
+            })
+        });
+        if let Some(error) = errors.or_else(|| stored.shared.failure()) {
+            held.into_iter().for_each(|time| stored.shared.release(time));
+            return Err(error);
         }
-        if let Some(failure) = stored.shared.failure() {
-            return Err(failure);
-        }
-        let Some(as_of) = hold_all(std::slice::from_ref(&stored.shared), false)? else {
-            return Ok((SINCE_EVER, Vec::new()));
-        };
+        let Some(as_of) = held else { return Ok((SINCE_EVER, Vec::new())) };
         let (sender, receiver) = unbounded();
         let query = stored.shared.id;
         self.context.sequencer.lock().command(|| Command::Peek { query, as_of, reply: sender.clone() });
