@@ -151,7 +151,7 @@ impl Mfp {
             }
             Err(Failure { expression, message }) if updates.len() == 1 => {
                 let row = describe(&updates.data, &self.input, 0);
-                errors.push(RowError { row, expression, message }, updates.times[0], updates.diffs[0]);
+                errors.push(RowError { row, expression, message, negative: false }, updates.times[0], updates.diffs[0]);
             }
             Err(_) => {
                 let middle = updates.len() / 2;

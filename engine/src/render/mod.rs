@@ -62,6 +62,8 @@ pub struct RowError {
     pub expression: String,
     /// What went wrong.
     pub message: String,
+    /// Whether it is a multiplicity below zero, which is in error whatever the query asks for.
+    pub negative: bool,
 }
 
 /// What a dataflow takes from the session: the same on every worker, in the same order.
@@ -312,13 +314,16 @@ impl<'scope> Renderer<'_, 'scope> {
         let errors = map(stream, "errors", move |errors: Vec<KeyError>| {
             let error = |error: &KeyError| {
                 let row = describe(error);
-                let (expression, message) = match &error.fault {
-                    Fault::Evaluation(text) => accumulators::failure(text),
-                    Fault::Negative { count, .. } => {
-                        (operator.to_string(), format!("a row was retracted that was not there ({count} copies)"))
+                match &error.fault {
+                    Fault::Evaluation(text) => {
+                        let (expression, message) = accumulators::failure(text);
+                        RowError { row, expression, message, negative: false }
                     }
-                };
-                RowError { row, expression, message }
+                    Fault::Negative { count, .. } => {
+                        let message = format!("a row was retracted that was not there ({count} copies)");
+                        RowError { row, expression: operator.to_string(), message, negative: true }
+                    }
+                }
             };
             errors.iter().map(error).collect::<Vec<_>>()
         });

@@ -9,6 +9,7 @@ use datafusion::physical_expr::expressions::{
     BinaryExpr, CaseExpr, CastExpr, Column, InListExpr, IsNotNullExpr, IsNullExpr, LikeExpr, Literal, NotExpr,
 };
 
+use crate::plan::or_null::OrNull;
 use crate::plan::{Node, Op, Properties};
 
 pub(super) fn of(op: &Op, inputs: &[&Properties], nodes: &[Node]) -> bool {
@@ -18,7 +19,7 @@ pub(super) fn of(op: &Op, inputs: &[&Properties], nodes: &[Node]) -> bool {
 }
 
 /// Whether evaluating something in this operator itself may fail.
-fn op_fails(op: &Op, nodes: &[Node]) -> bool {
+pub(crate) fn op_fails(op: &Op, nodes: &[Node]) -> bool {
     match op {
         Op::Mfp { input, predicates, exprs } => {
             predicates.iter().chain(exprs).any(|expr| can_fail(expr, &nodes[*input].schema))
@@ -39,6 +40,9 @@ fn op_fails(op: &Op, nodes: &[Node]) -> bool {
 
 /// Whether evaluating may fail on some row; errs on the side of yes.
 pub(crate) fn can_fail(expr: &Arc<dyn PhysicalExpr>, schema: &SchemaRef) -> bool {
+    if expr.is::<OrNull>() {
+        return false;
+    }
     let itself = if expr.is::<Column>()
         || expr.is::<Literal>()
         || expr.is::<IsNullExpr>()

@@ -7,7 +7,7 @@ mod keys;
 mod retracts;
 pub(crate) mod watermarks;
 
-pub(crate) use failures::can_fail;
+pub(crate) use failures::{can_fail, op_fails};
 pub(crate) use keys::column_of;
 
 use super::{Node, Op, Properties};
