@@ -12,6 +12,7 @@ use datafusion::prelude::col;
 use headwater_connectors::{Options, OutputMode, Sink};
 
 use crate::error::{Error, Result};
+use crate::plan::OnError;
 use crate::runtime::{Inner, Query, Reading, Session, Subscription};
 use crate::sql::{ExplainKind, Trigger};
 
@@ -20,6 +21,7 @@ use crate::sql::{ExplainKind, Trigger};
 pub struct DataFrame {
     pub(crate) session: Arc<Inner>,
     pub(crate) plan: LogicalPlan,
+    pub(crate) on_error: OnError,
 }
 
 /// The window `[start, end)` of `size`, one every `slide`, that holds the event time `column`; for grouping.
@@ -32,7 +34,14 @@ pub fn window(column: &str, size: &str, slide: &str) -> Expr {
 
 impl DataFrame {
     pub(crate) fn new(session: Arc<Inner>, plan: LogicalPlan) -> Self {
-        DataFrame { session, plan }
+        DataFrame { session, plan, on_error: OnError::Fail }
+    }
+
+    /// What becomes of rows on which an expression fails, in this query as a whole; `Fail` if not given here or by
+    /// `SET on_error`.
+    #[must_use]
+    pub fn on_error(self, on_error: OnError) -> DataFrame {
+        DataFrame { on_error, ..self }
     }
 
     fn build(
@@ -41,7 +50,7 @@ impl DataFrame {
     ) -> Result<DataFrame> {
         let built = step(LogicalPlanBuilder::from(self.plan.clone())).and_then(LogicalPlanBuilder::build);
         let plan = built.map_err(|e| Error::from_datafusion(&e, ""))?;
-        Ok(DataFrame { session: self.session.clone(), plan })
+        Ok(DataFrame { session: self.session.clone(), plan, on_error: self.on_error })
     }
 
     /// The columns.
@@ -61,7 +70,7 @@ impl DataFrame {
         let redeclared = self.session.redeclare(&declaration, (column.to_owned(), delay))?;
         self.session.add_table(redeclared)?;
         let plan = self.session.scan(&name)?;
-        Ok(DataFrame { session: self.session, plan })
+        Ok(DataFrame { plan, ..self })
     }
 
     /// Columns computed from each row.
@@ -132,7 +141,7 @@ impl DataFrame {
 
     /// The plans, as text.
     pub fn explain(&self) -> Result<String> {
-        self.session.planner().explain(&self.plan, ExplainKind::Both)
+        self.session.planner().explain(&self.plan, ExplainKind::Both, self.on_error)
     }
 
     /// The final answer over all that there is now, computed by the dataflow, in the query's order.
@@ -140,7 +149,7 @@ impl DataFrame {
     /// Waits for the end of its inputs: an endless source gives none.
     pub fn collect(&self) -> Result<RecordBatch> {
         let (mode, trigger) = (OutputMode::Complete, Trigger::Continuous);
-        self.session.subscribe("collect", &self.plan, mode, trigger, Reading::Bounded)?.finish()
+        self.session.subscribe("collect", self, mode, trigger, Reading::Bounded)?.finish()
     }
 
     /// Maintains the query under a name.
@@ -265,7 +274,7 @@ impl StreamWriter {
         })?;
         let (connector, options) = connector_of(&format, self.options.clone());
         let (name, frame) = (self.name(), &self.frame);
-        frame.session.start_sink(&name, &frame.plan, &connector, options, self.mode, self.trigger)
+        frame.session.start_sink(&name, frame, &connector, options, self.mode, self.trigger)
     }
 
     /// Starts writing to a path, in a file format.
@@ -287,7 +296,7 @@ impl StreamWriter {
 
     fn subscribe_as(self, name: &str) -> Result<Subscription> {
         let frame = &self.frame;
-        frame.session.subscribe(name, &frame.plan, self.mode, self.trigger, Reading::Live)
+        frame.session.subscribe(name, frame, self.mode, self.trigger, Reading::Live)
     }
 }
 

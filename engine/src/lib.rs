@@ -38,6 +38,7 @@ pub use headwater_operators as operators;
 
 pub use dataframe::{DataFrame, Grouped, Reader, StreamWriter, window};
 pub use error::{Error, Position, Result};
+pub use plan::OnError;
 pub use runtime::{
     Event, ForEach, Input, IntakeCounts, Outcome, Pushed, Query, RuntimeMode, Script, Session, SessionBuilder, Status,
     Subscription, TableStatus, View, op_name,
@@ -46,7 +47,7 @@ pub use sql::Trigger;
 
 /// What most programs need.
 pub mod prelude {
-    pub use crate::{DataFrame, OutputMode, Result, Session, Trigger, window};
+    pub use crate::{DataFrame, OnError, OutputMode, Result, Session, Trigger, window};
     pub use datafusion::functions_aggregate::expr_fn::{avg, count, count_distinct, max, min, stddev, sum};
     pub use datafusion::logical_expr::{JoinType, cast, lit};
     pub use datafusion::prelude::col;

@@ -1,8 +1,9 @@
 //! What the planner knows of tables and views.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::logical_expr::{LogicalPlan, TableSource};
 
 use super::{Properties, Relation, Watermark};
@@ -46,8 +47,16 @@ pub struct ViewMeta {
     pub properties: Properties,
     /// Whether all its inputs end.
     pub bounded: bool,
+    /// Where the view leaves out rows on which an expression fails: what is known of those.
+    pub errors: Option<Properties>,
     /// The view's query, if queries over the view are planned over its inputs; else they read the view's output.
     pub definition: Option<LogicalPlan>,
+}
+
+/// The columns of a view's rows in error.
+pub(crate) fn errors_schema() -> SchemaRef {
+    let names = ["row", "expression", "error"];
+    Arc::new(Schema::new(names.map(|name| Field::new(name, DataType::Utf8, false)).to_vec()))
 }
 
 /// A relation as DataFusion's planner sees it: columns only.
@@ -78,6 +87,7 @@ impl RelationSource {
                 // Until the plan is known to drop them.
                 late_rows: watermark.is_some(),
                 key: None,
+                fails: false,
             },
             bounded: meta.bounded || meta.is_static,
             definition: None,
@@ -91,11 +101,23 @@ impl RelationSource {
         source
     }
 
+    /// The rows in error that a view leaves out, if it does.
+    pub(crate) fn errors(meta: &ViewMeta) -> Option<Self> {
+        Some(RelationSource {
+            relation: Relation::Errors { name: meta.name.clone() },
+            schema: errors_schema(),
+            properties: meta.errors.clone()?,
+            bounded: meta.bounded,
+            definition: None,
+        })
+    }
+
     pub(crate) fn view(meta: &ViewMeta) -> Self {
         RelationSource {
             relation: Relation::View { name: meta.name.clone() },
             schema: meta.schema.clone(),
-            properties: meta.properties.clone(),
+            // Its errors are its readers' already.
+            properties: Properties { fails: false, ..meta.properties.clone() },
             bounded: meta.bounded,
             definition: meta.definition.clone(),
         }

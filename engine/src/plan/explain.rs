@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Aggregate, Node, NodeId, Op, Plan, Relation, Watermark};
+use super::{Aggregate, Node, NodeId, OnError, Op, Plan, Relation, Watermark};
 
 /// The plan as an indented tree.
 pub fn explain(plan: &Plan) -> String {
@@ -20,6 +20,11 @@ pub fn explain(plan: &Plan) -> String {
     if plan.visible() < root.schema.fields().len() {
         let hidden: Vec<_> = root.schema.fields()[plan.visible()..].iter().map(|f| f.name().as_str()).collect();
         text = format!("Hide {}\n{text}", hidden.join(", "));
+    }
+    match plan.on_error {
+        OnError::Fail => {}
+        OnError::Null => text = format!("On error NULL\n{text}"),
+        OnError::DeadLetter => text = format!("On error leave the row out\n{text}"),
     }
     text
 }
@@ -60,6 +65,7 @@ impl Tree<'_> {
                     Relation::Table { name, drop_late: false } => format!("Get {name} [{columns}]"),
                     Relation::Late { name } => format!("Get {name}.late [{columns}]"),
                     Relation::View { name } => format!("Get view {name} [{columns}]"),
+                    Relation::Errors { name } => format!("Get {name}.errors [{columns}]"),
                 }
             }
             Op::Constant { rows } => format!("Constant {} rows", rows.num_rows()),
@@ -131,7 +137,8 @@ impl Tree<'_> {
         let argument = aggregate.argument.map_or_else(|| "*".into(), name);
         let distinct = if aggregate.distinct { "DISTINCT " } else { "" };
         let filter = aggregate.filter.map_or_else(String::new, |f| format!(" FILTER {}", name(f)));
-        format!("{:?}({distinct}{argument}){filter}", aggregate.function)
+        let or_null = if aggregate.or_null { " or NULL" } else { "" };
+        format!("{:?}({distinct}{argument}){filter}{or_null}", aggregate.function)
     }
 
     fn retain(&self, input: NodeId, retain: &Option<Watermark>) -> String {

@@ -13,7 +13,9 @@ use datafusion::physical_expr::expressions::{BinaryExpr, Column, IsNotNullExpr, 
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr, create_physical_expr};
 
 use super::analysis::column_of;
+use super::or_null::OrNull;
 use crate::error::{Error, Result};
+use crate::sql::is_or_null;
 
 /// An expression over a node's columns.
 pub(crate) type PExpr = Arc<dyn PhysicalExpr>;
@@ -37,7 +39,10 @@ pub(crate) fn compile(expr: &Expr, schema: &DFSchema) -> Result<PExpr> {
                 let checked = BinaryExpr::new(b.left().clone(), *b.op(), b.right().clone()).with_fail_on_overflow(true);
                 Transformed::yes(Arc::new(checked) as PExpr)
             }
-            _ => Transformed::no(inner),
+            _ => match any.downcast_ref::<ScalarFunctionExpr>() {
+                Some(call) if is_or_null(call.fun()) => Transformed::yes(Arc::new(OrNull(call.args()[0].clone()))),
+                _ => Transformed::no(inner),
+            },
         })
     })?;
     Ok(checked.data)

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 
 use super::catalog::{EventTime, TableMeta};
-use super::{Purpose, explain};
+use super::{OnError, Purpose, explain};
 use crate::sql::{ExplainKind, Planner, output_mode};
 
 fn table(name: &str, columns: &[(&str, DataType)]) -> TableMeta {
@@ -71,15 +71,21 @@ fn outcome(planner: &Planner, text: &str) -> String {
         Ok(plan) => plan,
         Err(error) => return format!("error: {error}"),
     };
+    let (header, on_error) = match header.parse() {
+        Ok(on_error) => ("view", on_error),
+        Err(_) => (header, OnError::Fail),
+    };
     let purpose = match header {
         "view" => Purpose::View,
         "answer" => Purpose::Answer,
         "logical" => {
-            return planner.explain(&plan, ExplainKind::Logical).unwrap_or_else(|error| format!("error: {error}"));
+            return planner
+                .explain(&plan, ExplainKind::Logical, on_error)
+                .unwrap_or_else(|error| format!("error: {error}"));
         }
         mode => Purpose::Output(output_mode(mode).unwrap()),
     };
-    match planner.physical(&plan, purpose) {
+    match planner.physical(&plan, purpose, on_error) {
         Ok(plan) => {
             check(&plan);
             explain::explain(&plan).trim_end().to_string()

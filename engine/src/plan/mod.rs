@@ -9,6 +9,7 @@ pub(crate) mod golden;
 pub mod lower;
 #[cfg(test)]
 mod naive;
+mod or_null;
 
 use std::sync::Arc;
 
@@ -17,6 +18,10 @@ use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_expr::PhysicalExpr;
 use headwater_connectors::OutputMode;
+
+use crate::error::{Error, Result};
+
+pub(crate) use analysis::can_fail;
 
 /// The number of a node in its [`Plan`]: a node's inputs have smaller numbers.
 pub type NodeId = usize;
@@ -35,6 +40,42 @@ pub struct Plan {
     pub presentation: Vec<Order>,
     /// Whether every relation that is read ends.
     pub bounded: bool,
+    /// What becomes of rows on which an expression fails. Expressions that are NULL then say so themselves.
+    pub on_error: OnError,
+}
+
+/// What becomes of a row on which an expression fails, and of a group whose result can't be computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// The query is in error while the row is there.
+    #[default]
+    Fail,
+    /// The column is NULL; a predicate is not true.
+    Null,
+    /// The row is left out and counted. A materialized view `v` has these rows as `v.errors`.
+    DeadLetter,
+}
+
+impl OnError {
+    /// The name in SQL.
+    pub fn name(self) -> &'static str {
+        match self {
+            OnError::Fail => "fail",
+            OnError::Null => "null",
+            OnError::DeadLetter => "dead_letter",
+        }
+    }
+}
+
+impl std::str::FromStr for OnError {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let all = [OnError::Fail, OnError::Null, OnError::DeadLetter];
+        all.into_iter().find(|mode| mode.name() == text.to_ascii_lowercase()).ok_or_else(|| {
+            Error::user(format!("on_error can't be '{text}'; there are 'fail', 'null' and 'dead_letter'"))
+        })
+    }
 }
 
 impl Plan {
@@ -46,6 +87,13 @@ impl Plan {
     /// Whether some operator releases state behind the watermark, so that tables are read without their late rows.
     pub fn releases(&self) -> bool {
         self.nodes.iter().any(|node| node.op.retain().is_some())
+    }
+
+    /// What is known of the rows in error.
+    pub(crate) fn errors(&self) -> Properties {
+        let mut failing = self.nodes.iter().filter(|node| analysis::op_fails(&node.op, &self.nodes));
+        let retracts = failing.find_map(|node| node.properties.retracts.clone());
+        Properties { retracts, is_static: self.nodes[self.root].properties.is_static, ..Properties::default() }
     }
 
     /// The relations that are read, each once.
@@ -102,7 +150,10 @@ impl Relation {
     /// The table's or view's name.
     pub fn name(&self) -> &str {
         match self {
-            Relation::Table { name, .. } | Relation::Late { name } | Relation::View { name } => name,
+            Relation::Table { name, .. }
+            | Relation::Late { name }
+            | Relation::View { name }
+            | Relation::Errors { name } => name,
         }
     }
 }
@@ -135,6 +186,8 @@ pub struct Properties {
     pub late_rows: bool,
     /// Columns that identify a row, if any are known (the keys of a reduction).
     pub key: Option<Vec<usize>>,
+    /// Whether rows may be missing that failed on the way here: whoever takes the rows must take the errors, too.
+    pub fails: bool,
 }
 
 /// A column that follows event time.
@@ -173,6 +226,11 @@ pub enum Relation {
     },
     /// A materialized view's output.
     View {
+        /// The view.
+        name: String,
+    },
+    /// The rows that a materialized view left out because an expression failed on them.
+    Errors {
         /// The view.
         name: String,
     },
@@ -334,6 +392,16 @@ pub struct Aggregate {
     pub output: DataType,
     /// As written, for messages.
     pub name: String,
+    /// Whether it is NULL where it can't be computed.
+    pub or_null: bool,
+}
+
+impl Aggregate {
+    /// Whether its result may be out of the range of its type.
+    pub fn can_fail(&self) -> bool {
+        let sum = matches!(self.function, AggregateFunction::Sum | AggregateFunction::Avg);
+        sum && !self.output.is_floating() && !self.or_null
+    }
 }
 
 /// The aggregates that are kept incrementally.

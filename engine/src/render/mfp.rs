@@ -17,16 +17,14 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::logical_expr::{ColumnarValue, Operator};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::{
-    BinaryExpr, CaseExpr, CastExpr, Column, InListExpr, IsNotNullExpr, IsNullExpr, LikeExpr, Literal, NegativeExpr,
-    NotExpr,
-};
+use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal, NegativeExpr};
 use datafusion::physical_expr::utils::collect_columns;
 use headwater_operators::Updates;
 
 use super::RowError;
 use super::chain::{Errors, Step};
 use crate::columns::{Columns, sound};
+use crate::plan::can_fail;
 
 /// Filter, map and project in one step; see the module.
 pub(crate) struct Mfp {
@@ -153,7 +151,7 @@ impl Mfp {
             }
             Err(Failure { expression, message }) if updates.len() == 1 => {
                 let row = describe(&updates.data, &self.input, 0);
-                errors.push(RowError { row, expression, message }, updates.times[0], updates.diffs[0]);
+                errors.push(RowError { row, expression, message, negative: false }, updates.times[0], updates.diffs[0]);
             }
             Err(_) => {
                 let middle = updates.len() / 2;
@@ -282,46 +280,4 @@ fn checked(expr: Arc<dyn PhysicalExpr>, schema: &SchemaRef) -> Arc<dyn PhysicalE
     });
     // A tree that can't be rewritten fails on evaluation as well, with the row that shows it.
     rewritten.data().unwrap_or(expr)
-}
-
-/// Whether evaluating may fail on some row; errs on the side of yes.
-fn can_fail(expr: &Arc<dyn PhysicalExpr>, schema: &SchemaRef) -> bool {
-    let itself = if expr.is::<Column>()
-        || expr.is::<Literal>()
-        || expr.is::<IsNullExpr>()
-        || expr.is::<IsNotNullExpr>()
-        || expr.is::<NotExpr>()
-        || expr.is::<CaseExpr>()
-        || expr.is::<InListExpr>()
-        || expr.is::<LikeExpr>()
-    {
-        false
-    } else if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
-        !matches!(
-            binary.op(),
-            Operator::Eq
-                | Operator::NotEq
-                | Operator::Lt
-                | Operator::LtEq
-                | Operator::Gt
-                | Operator::GtEq
-                | Operator::And
-                | Operator::Or
-                | Operator::IsDistinctFrom
-                | Operator::IsNotDistinctFrom
-                | Operator::StringConcat
-        )
-    } else if let Some(cast) = expr.downcast_ref::<CastExpr>() {
-        let text = |t: &DataType| matches!(t, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
-        let from = cast.expr().data_type(schema);
-        !from.is_ok_and(|from| {
-            &from == cast.cast_type()
-                || CastExpr::check_bigger_cast(cast.cast_type(), &from)
-                || (from.is_integer() && cast.cast_type().is_floating())
-                || (text(cast.cast_type()) && (text(&from) || from.is_numeric()))
-        })
-    } else {
-        true
-    };
-    itself || expr.children().into_iter().any(|child| can_fail(child, schema))
 }

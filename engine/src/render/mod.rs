@@ -62,6 +62,8 @@ pub struct RowError {
     pub expression: String,
     /// What went wrong.
     pub message: String,
+    /// Whether it is a multiplicity below zero, which is in error whatever the query asks for.
+    pub negative: bool,
 }
 
 /// What a dataflow takes from the session: the same on every worker, in the same order.
@@ -262,10 +264,11 @@ impl<'scope> Renderer<'_, 'scope> {
             return (arranged.clone(), arranging);
         }
         let as_of = self.cx.as_of();
-        let imported = self
-            .cx
-            .arrangement(fingerprint, key)
-            .and_then(|mut shared| shared.import_as_of(self.scope, &format!("{id}: import"), as_of).ok());
+        // An arrangement comes without the errors on the way to it.
+        let shares = !self.plan.nodes[id].properties.fails;
+        let shared = if shares { self.cx.arrangement(fingerprint, key) } else { None };
+        let imported =
+            shared.and_then(|mut shared| shared.import_as_of(self.scope, &format!("{id}: import"), as_of).ok());
         let arranged = match imported {
             Some(arranged) => arranged,
             None => {
@@ -275,7 +278,9 @@ impl<'scope> Renderer<'_, 'scope> {
                     Updates { data: encode.encode(&data), times, diffs }
                 });
                 let arranged = arrange(stream, &format!("{id}: arrange"));
-                self.cx.offer(fingerprint, key, Arrangement::new(&arranged));
+                if shares {
+                    self.cx.offer(fingerprint, key, Arrangement::new(&arranged));
+                }
                 arranged
             }
         };
@@ -309,13 +314,16 @@ impl<'scope> Renderer<'_, 'scope> {
         let errors = map(stream, "errors", move |errors: Vec<KeyError>| {
             let error = |error: &KeyError| {
                 let row = describe(error);
-                let (expression, message) = match &error.fault {
-                    Fault::Evaluation(text) => accumulators::failure(text),
-                    Fault::Negative { count, .. } => {
-                        (operator.to_string(), format!("a row was retracted that was not there ({count} copies)"))
+                match &error.fault {
+                    Fault::Evaluation(text) => {
+                        let (expression, message) = accumulators::failure(text);
+                        RowError { row, expression, message, negative: false }
                     }
-                };
-                RowError { row, expression, message }
+                    Fault::Negative { count, .. } => {
+                        let message = format!("a row was retracted that was not there ({count} copies)");
+                        RowError { row, expression: operator.to_string(), message, negative: true }
+                    }
+                }
             };
             errors.iter().map(error).collect::<Vec<_>>()
         });

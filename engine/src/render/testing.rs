@@ -22,7 +22,7 @@ use timely::dataflow::operators::generic::Operator;
 use super::{Inputs, RowError, render};
 use crate::columns::Columns;
 use crate::plan::catalog::TableMeta;
-use crate::plan::{Plan, Purpose, Relation};
+use crate::plan::{OnError, Plan, Purpose, Relation};
 use crate::sql::Planner;
 
 /// A table's schema and updates, in batches of ascending times.
@@ -224,7 +224,7 @@ pub(crate) fn plan_with(sql: &str, tables: &Tables, know: impl Fn(&mut TableMeta
         planner.register_table(meta);
     }
     let logical = planner.logical_from_sql(sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
-    planner.physical(&logical, Purpose::View).unwrap_or_else(|e| panic!("{sql}: {e}"))
+    planner.physical(&logical, Purpose::View, OnError::Fail).unwrap_or_else(|e| panic!("{sql}: {e}"))
 }
 
 /// DataFusion's answers over the tables as they are at each of some times.

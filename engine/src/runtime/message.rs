@@ -79,6 +79,8 @@ pub(crate) struct QuerySpec {
     pub once: bool,
     /// How the output is stored, where it is: for snapshots and other queries.
     pub store: Option<Arc<Codec>>,
+    /// How the rows in error are stored, where they are left out.
+    pub errors: Option<Arc<Codec>>,
     /// What is shared with readers.
     pub shared: Arc<QueryShared>,
 }

@@ -1,7 +1,7 @@
 //! What a running query shares between its workers and whoever reads it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::SchemaRef;
@@ -66,6 +66,8 @@ pub(crate) struct QueryShared {
     state_bytes: Vec<AtomicUsize>,
     holds: Mutex<Holds>,
     errors: Mutex<BTreeMap<RowError, i64>>,
+    /// Rows that are left out now because an expression fails on them.
+    left_out: AtomicI64,
     failure: Mutex<Option<Error>>,
     /// Stored queries that it reads: their errors are its own.
     upstream: Vec<Arc<QueryShared>>,
@@ -95,6 +97,7 @@ impl QueryShared {
             state_bytes: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             holds: Mutex::new(Holds { since: SINCE_EVER, held: BTreeMap::new() }),
             errors: Mutex::default(),
+            left_out: AtomicI64::new(0),
             failure: Mutex::default(),
             upstream,
             tables,
@@ -186,6 +189,11 @@ impl QueryShared {
         }
     }
 
+    /// Counts rows that are left out, or no longer.
+    pub fn change_left_out(&self, rows: i64) {
+        self.left_out.fetch_add(rows, Ordering::AcqRel);
+    }
+
     /// An error that is in the view now, and how many there are.
     pub fn error(&self) -> Option<(RowError, usize)> {
         let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
@@ -204,6 +212,7 @@ impl QueryShared {
                 _ => format!("{error} (and {} more)", count - 1),
             }),
             failure: self.failure().map(|e| e.to_string()),
+            left_out: u64::try_from(self.left_out.load(Ordering::Acquire)).unwrap_or(0),
             state_bytes: self.state_bytes(),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use arrow::datatypes::DataType;
 use crossbeam_channel::unbounded;
 use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
 use headwater_connectors::{Guarantee, OutputMode, Registry};
@@ -25,7 +26,7 @@ use super::view::View;
 use crate::dataframe::DataFrame;
 use crate::error::{Error, Result};
 use crate::plan::catalog::ViewMeta;
-use crate::plan::{Op, Plan, Purpose, Relation};
+use crate::plan::{OnError, Op, Plan, Purpose, Relation};
 use crate::render::codec::Codec;
 use crate::sql::{Planner, Trigger};
 
@@ -80,6 +81,7 @@ impl SessionBuilder {
             registry: self.registry.unwrap_or_else(Registry::standard),
             catalog: Mutex::default(),
             mode: Mutex::new(self.mode),
+            on_error: Mutex::default(),
             deferred: AtomicBool::new(false),
             inputs: AtomicU32::new(0),
             changing: Mutex::new(()),
@@ -132,6 +134,8 @@ pub(crate) struct Inner {
     pub registry: Registry,
     catalog: Mutex<Catalog>,
     mode: Mutex<RuntimeMode>,
+    /// What queries do with rows that fail, unless they say.
+    on_error: Mutex<OnError>,
     /// Whether tables wait to be started, so that all queries of a script see them from the beginning.
     deferred: AtomicBool,
     inputs: AtomicU32,
@@ -165,13 +169,13 @@ impl Session {
     pub fn sql(&self, text: &str) -> Result<DataFrame> {
         let query = crate::sql::parse_query(text)?;
         let plan = self.0.planner().logical(&query)?;
-        Ok(DataFrame::new(self.0.clone(), plan))
+        Ok(DataFrame::new(self.0.clone(), plan).on_error(self.0.on_error()))
     }
 
     /// A table or view as a query.
     pub fn table(&self, name: &str) -> Result<DataFrame> {
         let plan = self.0.scan(name)?;
-        Ok(DataFrame::new(self.0.clone(), plan))
+        Ok(DataFrame::new(self.0.clone(), plan).on_error(self.0.on_error()))
     }
 
     /// A way to push rows into a table that is in memory or has `connector = 'channel'`.
@@ -191,7 +195,7 @@ impl Session {
 
     /// Starts to maintain a query under a name, for snapshots, subscriptions and other queries.
     pub fn create_view(&self, name: &str, query: &DataFrame) -> Result<View> {
-        self.0.create_view(name, &query.plan, true, String::new())
+        self.0.create_view(name, query, true, String::new())
     }
 
     /// A materialized view by name.
@@ -240,6 +244,14 @@ impl Inner {
         *self.mode.lock().unwrap_or_else(PoisonError::into_inner) = mode;
     }
 
+    pub fn on_error(&self) -> OnError {
+        *self.on_error.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn set_on_error(&self, mode: OnError) {
+        *self.on_error.lock().unwrap_or_else(PoisonError::into_inner) = mode;
+    }
+
     /// All of a table or view, to build on.
     pub fn scan(&self, name: &str) -> Result<LogicalPlan> {
         Ok(self.planner().table_scan(name)?.build()?)
@@ -285,14 +297,15 @@ impl Inner {
         runs.iter().for_each(|run| run.stop());
     }
 
-    pub fn create_view(self: &Arc<Self>, name: &str, plan: &LogicalPlan, store: bool, text: String) -> Result<View> {
-        let physical = self.planner().physical(plan, Purpose::View)?;
+    pub fn create_view(self: &Arc<Self>, name: &str, query: &DataFrame, store: bool, text: String) -> Result<View> {
+        let physical = self.planner().physical(&query.plan, Purpose::View, query.on_error)?;
         let properties = physical.nodes[physical.root].properties.clone();
-        let schema = self.planner().view_schema(plan)?;
+        let schema = self.planner().view_schema(&query.plan, &physical)?;
+        let errors = (query.on_error == OnError::DeadLetter).then(|| physical.errors());
         let reads = relations(&physical).into_iter().map(|r| r.name().to_owned()).collect();
         let shared = self.install(name, physical, Reading::Live, store, None)?;
         let bounded = properties.is_static;
-        let meta = ViewMeta { name: name.to_owned(), schema, properties, bounded, definition: None };
+        let meta = ViewMeta { name: name.to_owned(), schema, properties, bounded, errors, definition: None };
         self.planner_mut().register_view(meta);
         let stored = Stored { shared };
         let entry = ViewEntry { text, query: Some(stored.clone()), reads };
@@ -304,12 +317,12 @@ impl Inner {
     pub fn subscribe(
         self: &Arc<Self>,
         name: &str,
-        plan: &LogicalPlan,
+        query: &DataFrame,
         mode: OutputMode,
         trigger: Trigger,
         reading: Reading,
     ) -> Result<Subscription> {
-        let physical = self.planner().physical(plan, Purpose::Output(mode))?;
+        let physical = self.planner().physical(&query.plan, Purpose::Output(mode), query.on_error)?;
         self.subscribe_plan(name, physical, mode, trigger, reading)
     }
 
@@ -347,7 +360,7 @@ impl Inner {
             let catalog = self.catalog();
             for relation in relations {
                 match &relation {
-                    Relation::View { name } => {
+                    Relation::View { name } | Relation::Errors { name } => {
                         let stored = catalog.views.get(name).and_then(|v| v.query.as_ref());
                         let stored = stored.ok_or_else(|| Error::user(format!("there is no view '{name}'")))?;
                         upstream.push(stored.shared.clone());
@@ -410,7 +423,7 @@ impl Inner {
             let (drop_late, late_only) = match relation {
                 Relation::Table { drop_late, .. } => (*drop_late, false),
                 Relation::Late { .. } => (false, true),
-                Relation::View { .. } => continue,
+                Relation::View { .. } | Relation::Errors { .. } => continue,
             };
             let untouched = !run.has_started() && intake.counts.rows == 0;
             let mut of_relation = Vec::new();
@@ -467,6 +480,10 @@ impl Inner {
             }
             feeds.push(RelationFeeds { relation: relation.clone(), table: intake.feed, feeds: of_relation });
         }
+        let errors = match (plan.on_error, &store) {
+            (OnError::DeadLetter, Some(_)) => Some(Arc::new(Codec::verbatim(vec![DataType::Utf8; 3])?)),
+            _ => None,
+        };
         let spec = Arc::new(QuerySpec {
             id: shared.id,
             name: shared.name.clone(),
@@ -477,6 +494,7 @@ impl Inner {
             empty: hold.is_none(),
             once: reading != Reading::Live,
             store,
+            errors,
             shared: shared.clone(),
         });
         let sequencer = &self.context.sequencer;
@@ -502,18 +520,19 @@ impl Inner {
 
     /// Reads a stored view at its last closed time.
     pub fn peek(&self, stored: &Stored) -> Result<(Time, Contents)> {
-        if let Some((error, count)) = stored.shared.error() {
-            return Err(Error::data(match count {
+        let held = hold_all(std::slice::from_ref(&stored.shared), false)?;
+        // What is closed now has been worked through, and its errors are known.
+        let errors = stored.shared.error().map(|(error, count)| {
+            Error::data(match count {
                 1 => error.to_string(),
                 _ => format!("{error} (and {} more rows in error)", count - 1),
-            }));
+            })
+        });
+        if let Some(error) = errors.or_else(|| stored.shared.failure()) {
+            held.into_iter().for_each(|time| stored.shared.release(time));
+            return Err(error);
         }
-        if let Some(failure) = stored.shared.failure() {
-            return Err(failure);
-        }
-        let Some(as_of) = hold_all(std::slice::from_ref(&stored.shared), false)? else {
-            return Ok((SINCE_EVER, Vec::new()));
-        };
+        let Some(as_of) = held else { return Ok((SINCE_EVER, Vec::new())) };
         let (sender, receiver) = unbounded();
         let query = stored.shared.id;
         self.context.sequencer.lock().command(|| Command::Peek { query, as_of, reply: sender.clone() });

@@ -15,8 +15,8 @@ use super::subscription::Subscription;
 use super::table::{Declaration, EventTime, Origin};
 use crate::dataframe::DataFrame;
 use crate::error::{Error, Result};
-use crate::plan::Purpose;
 use crate::plan::catalog::ViewMeta;
+use crate::plan::{OnError, Purpose};
 use crate::sql::{self, CreateSink, CreateTable, CreateView, DropKind, Parsed, Show, Statement, Trigger};
 
 /// What a statement did.
@@ -103,13 +103,8 @@ impl Session {
             match self.execute_one(statement)? {
                 Outcome::Sink(query) => script.sinks.push(query),
                 Outcome::Query(query) => {
-                    let select = self.0.subscribe(
-                        "select",
-                        &query.plan,
-                        OutputMode::Complete,
-                        Trigger::Continuous,
-                        Reading::Live,
-                    );
+                    let (mode, trigger) = (OutputMode::Complete, Trigger::Continuous);
+                    let select = self.0.subscribe("select", &query, mode, trigger, Reading::Live);
                     script.selects.push(select.map_err(|e| e.at(&statement.source, statement.line, statement.column))?);
                 }
                 shown => script.shown.push(shown),
@@ -150,7 +145,7 @@ impl Inner {
             Statement::Explain(explain) => {
                 let planner = self.planner();
                 let logical = planner.logical(&explain.query)?;
-                Ok(Outcome::Text(planner.explain(&logical, explain.kind)?))
+                Ok(Outcome::Text(planner.explain(&logical, explain.kind, self.on_error())?))
             }
             Statement::Show(show) => self.show(show),
             Statement::Describe(name) => self.show(&Show::Columns(name.clone())),
@@ -158,7 +153,8 @@ impl Inner {
             Statement::Set { key, value } => self.set(key, value),
             Statement::Query(query) => {
                 let plan = self.planner().logical(query)?;
-                Ok(Outcome::Query(Box::new(DataFrame::new(self.clone(), plan))))
+                let query = DataFrame::new(self.clone(), plan).on_error(self.on_error());
+                Ok(Outcome::Query(Box::new(query)))
             }
         }
     }
@@ -317,16 +313,18 @@ impl Inner {
             self.drop_view(name)?;
         }
         if create.materialized {
-            self.create_view(name, &plan, true, text.to_owned())?;
+            let on_error = create.on_error.unwrap_or_else(|| self.on_error());
+            let query = DataFrame::new(self.clone(), plan).on_error(on_error);
+            self.create_view(name, &query, true, text.to_owned())?;
             return Ok(Outcome::Done(format!("created materialized view '{name}'")));
         }
         // Planned now, so that a query that can't be maintained is refused where it is written.
-        let physical = self.planner().physical(&plan, Purpose::View)?;
+        let physical = self.planner().physical(&plan, Purpose::View, OnError::Fail)?;
         let reads = super::session::relations(&physical).into_iter().map(|r| r.name().to_owned()).collect();
         let root = &physical.nodes[physical.root];
-        let (schema, properties) = (self.planner().view_schema(&plan)?, root.properties.clone());
+        let (schema, properties) = (self.planner().view_schema(&plan, &physical)?, root.properties.clone());
         let bounded = properties.is_static;
-        let meta = ViewMeta { name: name.clone(), schema, properties, bounded, definition: Some(plan) };
+        let meta = ViewMeta { name: name.clone(), schema, properties, bounded, errors: None, definition: Some(plan) };
         self.planner_mut().register_view(meta);
         let entry = ViewEntry { text: text.to_owned(), query: None, reads };
         self.catalog().views.insert(name.clone(), entry);
@@ -345,8 +343,10 @@ impl Inner {
             Error::user(format!("sink '{name}' needs WITH (connector = '..'), for example 'print' or 'filesystem'"))
         })?;
         let plan = self.planner().logical(&create.query)?;
-        let query = self.start_sink(name, &plan, connector, create.options.clone(), create.mode, create.trigger)?;
-        let physical = self.planner().physical(&plan, Purpose::Output(create.mode))?;
+        let on_error = create.on_error.unwrap_or_else(|| self.on_error());
+        let frame = DataFrame::new(self.clone(), plan).on_error(on_error);
+        let query = self.start_sink(name, &frame, connector, create.options.clone(), create.mode, create.trigger)?;
+        let physical = self.planner().physical(&frame.plan, Purpose::Output(create.mode), on_error)?;
         let reads = super::session::relations(&physical).into_iter().map(|r| r.name().to_owned()).collect();
         let entry = SinkEntry { text: text.to_owned(), query: query.clone(), reads };
         self.catalog().sinks.insert(name.clone(), entry);
@@ -357,14 +357,14 @@ impl Inner {
     pub fn start_sink(
         self: &Arc<Self>,
         name: &str,
-        plan: &datafusion::logical_expr::LogicalPlan,
+        query: &DataFrame,
         connector: &str,
         options: Options,
         mode: OutputMode,
         trigger: Trigger,
     ) -> Result<Query> {
         let connector = self.registry.get(connector)?.clone();
-        let physical = self.planner().physical(plan, Purpose::Output(mode))?;
+        let physical = self.planner().physical(&query.plan, Purpose::Output(mode), query.on_error)?;
         let schema = physical.schema.clone();
         let key = physical.nodes[physical.root].properties.key.clone().unwrap_or_default();
         let key = if key.iter().all(|column| *column < physical.visible()) { key } else { Vec::new() };
@@ -445,12 +445,28 @@ impl Inner {
 
     fn set(&self, key: &str, value: &str) -> Result<Outcome> {
         match key {
-            "execution.runtime-mode" | "runtime-mode" | "runtime_mode" => {
+            RUNTIME_MODE | "runtime-mode" | "runtime_mode" => {
                 self.set_mode(value.parse().map_err(Error::user)?);
                 Ok(Outcome::Done(format!("tables declared from here on are read as '{value}'")))
             }
-            _ => Err(Error::user(format!("there is no setting '{key}'; there is 'execution.runtime-mode'"))),
+            ON_ERROR | "on-error" | "on_error" => {
+                self.set_on_error(value.parse()?);
+                Ok(Outcome::Done(format!("queries from here on have on_error = '{value}' unless they say otherwise")))
+            }
+            _ => Err(no_setting(key)),
         }
+    }
+
+    fn settings(&self, keys: &[&str]) -> Result<RecordBatch> {
+        let value = |key: &&str| match (*key, self.mode()) {
+            (ON_ERROR, _) => self.on_error().name(),
+            (_, RuntimeMode::Declared) => "declared",
+            (_, RuntimeMode::Batch) => "batch",
+            (_, RuntimeMode::Streaming) => "streaming",
+        };
+        let values = keys.iter().map(|key| value(key).to_owned()).collect();
+        let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        text_table(&[("setting", keys), ("value", values)])
     }
 
     fn show(&self, show: &Show) -> Result<Outcome> {
@@ -510,11 +526,11 @@ impl Inner {
                 let (names, types): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
                 text_table(&[("column", names), ("type", types)]).map(Outcome::Rows)
             }
-            Show::All => settings(self.mode()).map(Outcome::Rows),
-            Show::Setting(key) if key == "execution.runtime-mode" => settings(self.mode()).map(Outcome::Rows),
-            Show::Setting(key) => {
-                Err(Error::user(format!("there is no setting '{key}'; there is 'execution.runtime-mode'")))
+            Show::All => self.settings(&[RUNTIME_MODE, ON_ERROR]).map(Outcome::Rows),
+            Show::Setting(key) if [RUNTIME_MODE, ON_ERROR].contains(&key.as_str()) => {
+                self.settings(&[key]).map(Outcome::Rows)
             }
+            Show::Setting(key) => Err(no_setting(key)),
         }
     }
 
@@ -579,13 +595,11 @@ fn fit(rows: &RecordBatch, schema: &SchemaRef, table: &str) -> Result<RecordBatc
     Ok(RecordBatch::try_new(schema.clone(), rows.columns().to_vec())?)
 }
 
-fn settings(mode: RuntimeMode) -> Result<RecordBatch> {
-    let value = match mode {
-        RuntimeMode::Declared => "declared",
-        RuntimeMode::Batch => "batch",
-        RuntimeMode::Streaming => "streaming",
-    };
-    text_table(&[("setting", vec!["execution.runtime-mode".to_owned()]), ("value", vec![value.to_owned()])])
+const RUNTIME_MODE: &str = "execution.runtime-mode";
+const ON_ERROR: &str = "execution.on-error";
+
+fn no_setting(key: &str) -> Error {
+    Error::user(format!("there is no setting '{key}'; there are '{RUNTIME_MODE}' and '{ON_ERROR}'"))
 }
 
 fn text_table(columns: &[(&str, Vec<String>)]) -> Result<RecordBatch> {

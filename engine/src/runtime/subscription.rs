@@ -13,6 +13,7 @@ use headwater_operators::time::to_micros;
 use super::emit::Emitter;
 use super::query::{Output, QueryShared};
 use super::session::Inner;
+use super::view::Status;
 use crate::error::Result;
 use crate::sql::Trigger;
 
@@ -138,6 +139,11 @@ impl Subscription {
     /// The error row that holds the view, if any: nothing is emitted while it is there.
     pub fn error(&self) -> Option<String> {
         self.emitter.error().map(|e| e.to_string())
+    }
+
+    /// How the query is doing.
+    pub fn status(&self) -> Status {
+        self.shared.status()
     }
 
     pub(crate) fn shared(&self) -> &Arc<QueryShared> {

@@ -11,6 +11,7 @@ use headwater_operators::time::to_micros;
 use super::session::{Inner, Reading, Stored};
 use super::subscription::Subscription;
 use crate::columns::Columns;
+use crate::dataframe::DataFrame;
 use crate::error::Result;
 use crate::sql::Trigger;
 
@@ -31,6 +32,8 @@ pub struct Status {
     pub error: Option<String>,
     /// Why the query can't go on, if it can't.
     pub failure: Option<String>,
+    /// Rows and groups that are left out now because an expression fails on them (`on_error = 'dead_letter'`).
+    pub left_out: u64,
     /// Bytes of its stored output.
     pub state_bytes: usize,
 }
@@ -86,8 +89,8 @@ impl View {
 
     /// Follows the view: its content at a closed time, then its changes.
     pub fn subscribe(&self, mode: OutputMode, trigger: Trigger) -> Result<Subscription> {
-        let plan = self.session.scan(&self.name)?;
-        self.session.subscribe(&self.name, &plan, mode, trigger, Reading::Live)
+        let query = DataFrame::new(self.session.clone(), self.session.scan(&self.name)?);
+        self.session.subscribe(&self.name, &query, mode, trigger, Reading::Live)
     }
 
     /// Drops the view; queries that read it must be dropped before.

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::array::{ArrayRef, StringArray};
 use crossbeam_channel::Receiver;
 use headwater_operators::arrange::{self, Arranged, Arrangement};
 use headwater_operators::time::{SINCE_EVER, Time};
@@ -12,6 +13,7 @@ use headwater_operators::{Keyed, Rows, UpdateStream, Updates, turn};
 use timely::container::{CapacityContainerBuilder, NoopBuilder};
 use timely::dataflow::Scope;
 use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::core::Concat;
 use timely::dataflow::operators::generic::{Operator, OutputBuilderSession};
 use timely::progress::frontier::MutableAntichain;
 use timely::worker::Worker;
@@ -21,7 +23,7 @@ use super::query::{Output, QueryShared};
 use super::tap::Tap;
 use crate::columns::Columns;
 use crate::error::{Error, Result};
-use crate::plan::Relation;
+use crate::plan::{OnError, Relation};
 use crate::render::codec::Codec;
 use crate::render::{self, Inputs, RowError};
 
@@ -182,6 +184,8 @@ struct Installed {
     shared: Arc<QueryShared>,
     taps: Vec<Tap>,
     store: Option<Store>,
+    /// Rows that are left out because an expression fails on them.
+    errors: Option<Store>,
     /// Queries whose arrangements it reads.
     uses: HashSet<u64>,
     /// Whether nobody wants its output any more.
@@ -191,6 +195,16 @@ struct Installed {
     /// Whether queries share must be the same on all workers. So this follows the sequence of messages, not how far the
     /// worker is with them.
     moved: bool,
+}
+
+impl Installed {
+    /// The store that holds a relation of this query.
+    fn stored(&mut self, relation: &Relation) -> Option<&mut Store> {
+        match relation {
+            Relation::Errors { .. } => self.errors.as_mut(),
+            Relation::View { .. } | Relation::Table { .. } | Relation::Late { .. } => self.store.as_mut(),
+        }
+    }
 }
 
 /// Everything that one worker keeps.
@@ -324,9 +338,14 @@ impl WorkerState {
             }
         }
         for query in self.queries.values_mut() {
-            if let Some(store) = &mut query.store {
-                store.arrangement.allow_compaction(query.shared.compaction());
-                query.shared.publish_state(index, store.arrangement.state_bytes());
+            if query.store.is_some() {
+                let compaction = query.shared.compaction();
+                let stores = query.store.iter_mut().chain(&mut query.errors);
+                let bytes = stores.map(|store| {
+                    store.arrangement.allow_compaction(compaction);
+                    store.arrangement.state_bytes()
+                });
+                query.shared.publish_state(index, bytes.sum());
             }
         }
     }
@@ -367,19 +386,28 @@ impl WorkerState {
     fn add(&mut self, worker: &mut Worker, spec: &Arc<QuerySpec>) {
         let index = worker.index();
         let mut wiring = Wiring::default();
-        let store = worker.dataflow_named::<Time, _, _>(&spec.name, |scope| {
+        let stores = worker.dataflow_named::<Time, _, _>(&spec.name, |scope| {
             let mut inputs =
                 QueryInputs { scope, spec, queries: &mut self.queries, shared: &mut self.shared, wiring: &mut wiring };
             let rendered = render::render(&spec.plan, scope, &mut inputs);
             if spec.store.is_none() {
-                end(rendered.ok, rendered.errors, index, &spec.shared, |updates| Some(std::mem::take(updates)));
+                end(rendered.ok, rendered.errors, index, spec, |updates| Some(std::mem::take(updates)));
                 return None;
             }
-            let codec = spec.store.clone()?;
-            let (store, arranged) = Store::new(rendered.ok, codec, &spec.name);
-            end(arranged.stream, rendered.errors, index, &spec.shared, |_| None);
-            Some(store)
+            let (store, arranged) = Store::new(rendered.ok, spec.store.clone()?, &spec.name);
+            // What is read at a closed time must be closed in both.
+            let (errors, stored) = match spec.errors.clone() {
+                None => (None, arranged.stream),
+                Some(codec) => {
+                    let rows = left_out(rendered.errors.clone());
+                    let (errors, left_out) = Store::new(rows, codec, &format!("{}.errors", spec.name));
+                    (Some(errors), arranged.stream.concat(left_out.stream))
+                }
+            };
+            end(stored, rendered.errors, index, spec, |_| None);
+            Some((store, errors))
         });
+        let (store, errors) = stores.map_or((None, None), |(store, errors)| (Some(store), errors));
         for (feed, tap, slot) in wiring.subscribers {
             let feed = self.feed(feed);
             let from = feed.first + feed.events.len() as u64;
@@ -391,6 +419,7 @@ impl WorkerState {
             shared,
             taps,
             store,
+            errors,
             uses: wiring.uses,
             dropped: false,
             moved: !spec.views.is_empty() || spec.tables.iter().flat_map(|t| &t.feeds).any(|(_, f)| closes(*f)),
@@ -421,7 +450,7 @@ impl<'scope> Inputs<'scope> for QueryInputs<'_, 'scope> {
     fn relation(&mut self, relation: &Relation) -> UpdateStream<'scope, Columns> {
         let scope = self.scope;
         if let Some((_, query)) = self.spec.views.iter().find(|(view, _)| view == relation)
-            && let Some(store) = self.queries.get_mut(query).and_then(|q| q.store.as_mut())
+            && let Some(store) = self.queries.get_mut(query).and_then(|q| q.stored(relation))
         {
             let as_of = self.spec.as_of;
             if !self.spec.once {
@@ -482,16 +511,39 @@ fn closes(frontier: Option<Time>) -> bool {
     frontier.is_some_and(|time| time > SINCE_EVER + 1)
 }
 
+/// The rows that are left out, as a relation has them.
+fn left_out<'scope>(errors: UpdateStream<'scope, Vec<RowError>>) -> UpdateStream<'scope, Columns> {
+    errors.unary::<CapacityContainerBuilder<Updates<Columns>>, _, _, _>(Pipeline, "Left out", |_, _| {
+        move |input, output| {
+            input.for_each(|capability, batch| {
+                let Updates { data, times, diffs } = std::mem::take(batch);
+                let kept: Vec<usize> = (0..data.len()).filter(|&i| !data[i].negative).collect();
+                let column = |text: fn(&RowError) -> &str| -> ArrayRef {
+                    Arc::new(StringArray::from_iter_values(kept.iter().map(|&i| text(&data[i]))))
+                };
+                let arrays = vec![column(|e| &e.row), column(|e| &e.expression), column(|e| &e.message)];
+                let mut updates = Updates {
+                    data: Columns { arrays, rows: kept.len() },
+                    times: kept.iter().map(|&i| times[i]).collect(),
+                    diffs: kept.iter().map(|&i| diffs[i]).collect(),
+                };
+                output.session_with_builder(&capability).give_container(&mut updates);
+            });
+        }
+    })
+}
+
 /// Ends a dataflow: sends what `take` keeps of each batch, and the errors, to the query's reader, and publishes the
-/// frontier.
+/// frontier. Rows that are left out are counted.
 fn end<'scope, C: timely::Container + Clone>(
     ok: timely::dataflow::Stream<'scope, Time, C>,
     errors: UpdateStream<'scope, Vec<RowError>>,
     index: usize,
-    shared: &Arc<QueryShared>,
+    spec: &QuerySpec,
     mut take: impl FnMut(&mut C) -> Option<Updates<Columns>> + 'static,
 ) {
-    let shared = shared.clone();
+    let shared = spec.shared.clone();
+    let leaves_out = spec.plan.on_error == OnError::DeadLetter;
     let _: timely::dataflow::Stream<'scope, Time, Vec<()>> =
         ok.binary_frontier(errors, Pipeline, Pipeline, "Output", move |_, _| {
             let mut sent = Some(SINCE_EVER);
@@ -501,11 +553,17 @@ fn end<'scope, C: timely::Container + Clone>(
                 let mut updates = Vec::new();
                 ok.for_each(|_, batch| updates.extend(take(batch)));
                 let mut error_changes = Vec::new();
+                let mut left_out = 0;
                 errors.for_each(|_, batch| {
                     let batch = std::mem::take(batch);
-                    let changes = batch.data.into_iter().zip(batch.times).zip(batch.diffs);
-                    error_changes.extend(changes.map(|((error, time), diff)| (error, time, diff)));
+                    for ((error, time), diff) in batch.data.into_iter().zip(batch.times).zip(batch.diffs) {
+                        match leaves_out && !error.negative {
+                            true => left_out += diff,
+                            false => error_changes.push((error, time, diff)),
+                        }
+                    }
                 });
+                shared.change_left_out(left_out);
                 let least = |frontier: &MutableAntichain<Time>| frontier.frontier().first().copied();
                 let frontier = match (least(ok_frontier), least(errors_frontier)) {
                     (Some(a), Some(b)) => Some(a.min(b)),

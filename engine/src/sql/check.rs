@@ -9,6 +9,7 @@ use datafusion::logical_expr::{
     AggregateUDF, Distinct, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF, Volatility,
 };
 
+use super::or_null::is_or_null;
 use super::window::HopNode;
 use crate::plan::lower::AGGREGATES;
 
@@ -183,11 +184,9 @@ const TOTAL_FUNCTIONS: &[&str] = &[
     "rtrim",
     "sha256",
     "signum",
-    "split_part",
     "starts_with",
     "strpos",
     "struct",
-    "substr",
     "trim",
     "trunc",
     "upper",
@@ -196,13 +195,22 @@ const TOTAL_FUNCTIONS: &[&str] = &[
 
 /// Whether evaluating `expr` can fail for some row. Such an expression must not be moved before what guards it.
 pub(super) fn can_fail(expr: &Expr, schema: &DFSchema) -> bool {
-    expr.exists(|node| Ok(fails_itself(node, schema))).unwrap_or(true)
+    let mut fails = false;
+    let seen = expr.apply(|node| {
+        if matches!(node, Expr::ScalarFunction(call) if is_or_null(&call.func)) {
+            return Ok(TreeNodeRecursion::Jump);
+        }
+        fails = fails_itself(node, schema);
+        Ok(if fails { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    fails || seen.is_err()
 }
 
 fn fails_itself(expr: &Expr, schema: &DFSchema) -> bool {
     let type_of = |expr: &Expr| expr.get_type(schema).ok();
     match expr {
         Expr::Column(_)
+        | Expr::OuterReferenceColumn(..)
         | Expr::Literal(..)
         | Expr::Alias(_)
         | Expr::Not(_)
@@ -218,8 +226,8 @@ fn fails_itself(expr: &Expr, schema: &DFSchema) -> bool {
         | Expr::Case(_)
         | Expr::TryCast(_)
         | Expr::InList(_)
-        | Expr::Like(_)
-        | Expr::SimilarTo(_) => false,
+        | Expr::Like(_) => false,
+        Expr::SimilarTo(like) => !matches!(like.pattern.as_ref(), Expr::Literal(..)),
         Expr::Negative(inner) => !type_of(inner).is_some_and(|t| t.is_floating()),
         Expr::Cast(cast) => match type_of(&cast.expr) {
             Some(from) => !cast_is_total(&from, cast.field.data_type()),
@@ -239,10 +247,21 @@ fn fails_itself(expr: &Expr, schema: &DFSchema) -> bool {
                 let integer = type_of(&binary.left).is_some_and(|t| t.is_integer());
                 !(float || integer && divisor)
             }
+            // A pattern may be none.
+            Operator::RegexMatch | Operator::RegexIMatch | Operator::RegexNotMatch | Operator::RegexNotIMatch => {
+                !matches!(binary.right.as_ref(), Expr::Literal(..))
+            }
             _ => false,
         },
         Expr::ScalarFunction(ScalarFunction { func, args }) => {
-            let total = TOTAL_FUNCTIONS.contains(&func.name());
+            // A length or place below one is refused on the row.
+            let positive =
+                |arg: &Expr| matches!(arg, Expr::Literal(n, _) if n.to_string().parse::<i64>().is_ok_and(|n| n > 0));
+            let total = match func.name() {
+                "substr" => args[1..].iter().all(positive),
+                "split_part" => args.last().is_some_and(positive),
+                name => TOTAL_FUNCTIONS.contains(&name),
+            };
             let float = func.name() == "abs" && args.first().and_then(type_of).is_some_and(|t| t.is_floating());
             !(total || float)
         }

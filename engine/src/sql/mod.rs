@@ -7,6 +7,7 @@ mod duration;
 mod functions;
 mod normalize;
 mod optimize;
+mod or_null;
 mod parse;
 mod planner;
 mod pushdown;
@@ -18,6 +19,7 @@ mod tests;
 
 pub use ddl::{output_mode, trigger};
 pub use duration::parse_duration;
+pub(crate) use or_null::is_or_null;
 pub use parse::{parse, parse_query, parse_scalar};
 pub use planner::{Changes, Planner};
 pub use statement::*;

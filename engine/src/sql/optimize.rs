@@ -37,8 +37,10 @@ use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
 use datafusion::optimizer::{Analyzer, Optimizer, OptimizerConfig, OptimizerContext, OptimizerRule};
 
 use super::check;
+use super::or_null::null_where_it_fails;
 use super::pushdown::PushDownSafeFilter;
 use super::window::place_windows;
+use crate::plan::OnError;
 
 /// `count(DISTINCT x)` as a count over distinct rows, where no other aggregate stands beside it: DataFusion would split
 /// a `sum` beside it into sums of sums, and a float sum of sums is not the exactly rounded sum.
@@ -76,7 +78,7 @@ fn analyze(plan: LogicalPlan, options: &ConfigOptions) -> Result<LogicalPlan> {
 }
 
 /// The optimised plan of a supported query.
-pub(super) fn optimize(plan: LogicalPlan, options: &Arc<ConfigOptions>) -> Result<LogicalPlan> {
+pub(super) fn optimize(plan: LogicalPlan, on_error: OnError, options: &Arc<ConfigOptions>) -> Result<LogicalPlan> {
     static OPTIMIZER: OnceLock<Optimizer> = OnceLock::new();
     let optimizer = OPTIMIZER.get_or_init(|| {
         Optimizer::with_rules(vec![
@@ -102,6 +104,10 @@ pub(super) fn optimize(plan: LogicalPlan, options: &Arc<ConfigOptions>) -> Resul
     });
     check::supported(&plan)?;
     let plan = analyze(plan, options)?;
+    let plan = match on_error {
+        OnError::Null => null_where_it_fails(plan)?,
+        OnError::Fail | OnError::DeadLetter => plan,
+    };
     // Without a start time `now()` is never folded into a constant; the check has refused it anyway.
     let context = OptimizerContext::new_with_config_options(options.clone()).without_query_execution_start_time();
     optimizer.optimize(plan, &context, |_, _| {})

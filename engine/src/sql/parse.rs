@@ -14,6 +14,7 @@ use super::ddl::{self, Declared};
 use super::duration::interval_micros;
 use super::statement::*;
 use crate::error::{Error, Result};
+use crate::plan::OnError;
 
 static DIALECT: GenericDialect = GenericDialect {};
 
@@ -378,17 +379,30 @@ impl StatementParser {
             columns = self.with(|p| p.parse_comma_separated(Parser::parse_identifier))?;
             self.with(|p| p.expect_token(&Token::RParen))?;
         }
+        let with = self.place();
+        let mut options = self.options()?;
+        let on_error = self.on_error(&mut options, with)?;
+        if let Some(option) = options.0.keys().next() {
+            return Err(self.error_at(with, format!("a view has no option '{option}'; there is 'on_error'")));
+        }
+        if on_error.is_some() && !materialized {
+            let message = "a plain view is a part of the queries that read it, and theirs is on_error: write CREATE \
+                           MATERIALIZED VIEW, or give on_error to what reads the view";
+            return Err(self.error_at(with, message));
+        }
         self.expect(&["AS"])?;
         let mut query = self.query()?;
         if !columns.is_empty() {
             query.ast =
                 ddl::renamed(query.ast, &name, columns).map_err(|error| self.error_at(place, error.message()))?;
         }
-        Ok(Statement::CreateView(CreateView { name, or_replace, if_not_exists, materialized, query }))
+        Ok(Statement::CreateView(CreateView { name, or_replace, if_not_exists, materialized, on_error, query }))
     }
 
     fn create_sink(&mut self, or_replace: bool, if_not_exists: bool) -> Result<Statement> {
         let name = self.name()?;
+        let mut place = self.place();
+        let mut options = self.options()?;
         let (query, from) = match self.word(0).as_deref() {
             Some("AS") => {
                 self.parser.advance_token();
@@ -407,8 +421,10 @@ impl StatementParser {
             }
             _ => return Err(self.expected("FROM view, FROM (query) or AS query")),
         };
-        let place = self.place();
-        let mut options = self.options()?;
+        if options.0.is_empty() {
+            place = self.place();
+            options = self.options()?;
+        }
         let connector = options.0.remove("connector");
         let mode = match options.0.remove("mode") {
             Some(text) => ddl::output_mode(&text).map_err(|error| self.error_at(place, error.message()))?,
@@ -418,6 +434,7 @@ impl StatementParser {
             Some(text) => ddl::trigger(&text).map_err(|error| self.error_at(place, error.message()))?,
             None => Trigger::default(),
         };
+        let on_error = self.on_error(&mut options, place)?;
         Ok(Statement::CreateSink(CreateSink {
             name,
             or_replace,
@@ -427,8 +444,15 @@ impl StatementParser {
             connector,
             mode,
             trigger,
+            on_error,
             options,
         }))
+    }
+
+    /// Takes `on_error` from options that begin at `place`.
+    fn on_error(&self, options: &mut headwater_connectors::Options, place: Location) -> Result<Option<OnError>> {
+        let given = options.0.remove("on_error").map(|text| text.parse());
+        given.transpose().map_err(|error: Error| self.error_at(place, error.message()))
     }
 
     /// A query that ends before the options: sqlparser would take `FROM t WITH (..)` for hints on `t`.

@@ -18,7 +18,7 @@ use super::parse::{parse_query, parse_scalar};
 use super::statement::{ExplainKind, Query, Scalar};
 use crate::error::{Error, Result};
 use crate::plan::catalog::{RelationSource, TableMeta, ViewMeta};
-use crate::plan::{Plan, Purpose, explain, lower};
+use crate::plan::{OnError, Plan, Purpose, explain, lower};
 
 /// Plans queries over the tables and views that it has been told of.
 #[derive(Clone)]
@@ -89,9 +89,12 @@ impl Planner {
         let (table, late) = match name {
             TableReference::Bare { table } => (table.as_ref(), false),
             TableReference::Partial { schema, table } if table.as_ref() == "late" => (schema.as_ref(), true),
+            TableReference::Partial { schema, table } if table.as_ref() == "errors" => {
+                return self.errors_of(schema.as_ref());
+            }
             _ => {
                 return Err(Error::user(format!(
-                    "there is no table '{name}': names have one part, or are <table>.late"
+                    "there is no table '{name}': names have one part, or are <table>.late or <view>.errors"
                 )));
             }
         };
@@ -105,14 +108,32 @@ impl Planner {
                 Err(Error::user(format!("'{table}' is a view; late rows are those of a table")))
             }
             Some(Entry::View(meta)) => Ok(RelationSource::view(meta)),
-            None => {
-                let known: Vec<_> = self.relations.keys().map(String::as_str).collect();
-                Err(Error::user(match known.is_empty() {
-                    true => format!("there is no table or view '{table}'; there are none yet"),
-                    false => format!("there is no table or view '{table}'; there are {}", known.join(", ")),
-                }))
-            }
+            None => Err(self.unknown(table)),
         }
+    }
+
+    /// The rows in error of a view.
+    fn errors_of(&self, view: &str) -> Result<RelationSource> {
+        match self.relations.get(view) {
+            Some(Entry::View(meta)) => RelationSource::errors(meta).ok_or_else(|| {
+                Error::user(format!(
+                    "the view '{view}' leaves no rows out: create it as MATERIALIZED VIEW {view} WITH (on_error = \
+                     'dead_letter')"
+                ))
+            }),
+            Some(Entry::Table(_)) => {
+                Err(Error::user(format!("'{view}' is a table; errors are those of a materialized view")))
+            }
+            None => Err(self.unknown(view)),
+        }
+    }
+
+    fn unknown(&self, name: &str) -> Error {
+        let known: Vec<_> = self.relations.keys().map(String::as_str).collect();
+        Error::user(match known.is_empty() {
+            true => format!("there is no table or view '{name}'; there are none yet"),
+            false => format!("there is no table or view '{name}'; there are {}", known.join(", ")),
+        })
     }
 
     /// Refuses functions that have no incremental form where they stand in the text.
@@ -157,7 +178,7 @@ impl Planner {
         let plan = plan.map_err(|error| Error::from_datafusion(&error, &query.source))?;
         // What only shows later is found now, while the text is at hand.
         let start = query.ast.span().start;
-        let checked = self.optimized(&plan).and_then(|plan| lower::lower(&plan, Purpose::View));
+        let checked = self.physical(&plan, Purpose::View, OnError::Fail);
         checked.map_err(|error| error.at(&query.source, start.line as usize, start.column as usize))?;
         Ok(plan)
     }
@@ -167,10 +188,12 @@ impl Planner {
         self.logical(&parse_query(text)?)
     }
 
-    /// All rows and columns of a table, a view or `<table>.late`, to build on.
+    /// All rows and columns of a table, a view, `<table>.late` or `<view>.errors`, to build on.
     pub fn table_scan(&self, name: &str) -> Result<LogicalPlanBuilder> {
-        let reference = match name.strip_suffix(".late") {
-            Some(table) if !self.relations.contains_key(name) => TableReference::partial(table, "late"),
+        let reference = match name.rsplit_once('.') {
+            Some((of, part @ ("late" | "errors"))) if !self.relations.contains_key(name) => {
+                TableReference::partial(of, part)
+            }
             _ => TableReference::bare(name),
         };
         let source = self.source(&reference)?;
@@ -197,38 +220,40 @@ impl Planner {
         expr.map_err(|error| Error::from_datafusion(&error, &scalar.source))
     }
 
-    /// The columns of a query that becomes a view: their names must differ.
-    pub fn view_schema(&self, plan: &LogicalPlan) -> Result<SchemaRef> {
+    /// The columns of a query that becomes a view: their names must differ. A column that is NULL where it fails may be so
+    /// in `physical` alone.
+    pub fn view_schema(&self, plan: &LogicalPlan, physical: &Plan) -> Result<SchemaRef> {
         let mut fields: Vec<Field> = Vec::new();
-        for field in plan.schema().fields() {
+        for (field, found) in plan.schema().fields().iter().zip(physical.schema.fields()) {
             if fields.iter().any(|other| other.name() == field.name()) {
                 let name = field.name();
                 return Err(Error::user(format!("the view would have two columns '{name}'; rename one with AS")));
             }
-            fields.push(Field::new(field.name(), field.data_type().clone(), field.is_nullable()));
+            let nullable = field.is_nullable() || found.is_nullable();
+            fields.push(Field::new(field.name(), field.data_type().clone(), nullable));
         }
         Ok(Arc::new(Schema::new(fields)))
     }
 
     /// The optimised plan.
-    pub fn optimized(&self, plan: &LogicalPlan) -> Result<LogicalPlan> {
-        Ok(optimize(plan.clone(), self.state.config_options())?)
+    pub fn optimized(&self, plan: &LogicalPlan, on_error: OnError) -> Result<LogicalPlan> {
+        Ok(optimize(plan.clone(), on_error, self.state.config_options())?)
     }
 
     /// The incremental plan. Refuses what `purpose` can't have.
-    pub fn physical(&self, plan: &LogicalPlan, purpose: Purpose) -> Result<Plan> {
-        lower::lower(&self.optimized(plan)?, purpose)
+    pub fn physical(&self, plan: &LogicalPlan, purpose: Purpose, on_error: OnError) -> Result<Plan> {
+        lower::lower(&self.optimized(plan, on_error)?, purpose, on_error)
     }
 
     /// The optimised plan and the incremental one, as text.
-    pub fn explain(&self, plan: &LogicalPlan, kind: ExplainKind) -> Result<String> {
-        let optimized = self.optimized(plan)?;
+    pub fn explain(&self, plan: &LogicalPlan, kind: ExplainKind, on_error: OnError) -> Result<String> {
+        let optimized = self.optimized(plan, on_error)?;
         let logical = optimized.display_indent().to_string();
         Ok(match kind {
             ExplainKind::Logical => logical,
-            ExplainKind::Physical => explain::explain(&lower::lower(&optimized, Purpose::View)?),
+            ExplainKind::Physical => explain::explain(&lower::lower(&optimized, Purpose::View, on_error)?),
             ExplainKind::Both => {
-                let physical = explain::explain(&lower::lower(&optimized, Purpose::View)?);
+                let physical = explain::explain(&lower::lower(&optimized, Purpose::View, on_error)?);
                 format!("logical plan\n{}\n\nincremental plan\n{physical}", logical.trim_end())
             }
         })

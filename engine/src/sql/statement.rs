@@ -7,6 +7,8 @@ use arrow::datatypes::SchemaRef;
 use datafusion::sql::sqlparser::ast;
 use headwater_connectors::{Options, OutputMode};
 
+use crate::plan::OnError;
+
 /// A statement and where it stands.
 #[derive(Clone, Debug)]
 pub struct Parsed {
@@ -115,6 +117,8 @@ pub struct CreateView {
     pub if_not_exists: bool,
     /// Whether `MATERIALIZED` was written.
     pub materialized: bool,
+    /// `on_error = '..'`, if given.
+    pub on_error: Option<OnError>,
     /// The view's query; a list of column names after the view's name is already part of it.
     pub query: Query,
 }
@@ -138,6 +142,8 @@ pub struct CreateSink {
     pub mode: OutputMode,
     /// `trigger = '..'`; continuous if not given.
     pub trigger: Trigger,
+    /// `on_error = '..'`, if given.
+    pub on_error: Option<OnError>,
     /// The other options.
     pub options: Options,
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::plan::golden::planner;
-use crate::plan::{Op, Purpose};
+use crate::plan::{OnError, Op, Purpose};
 
 fn one(text: &str) -> Statement {
     let mut parsed = parse(text).unwrap_or_else(|error| panic!("{text}\n{error}"));
@@ -212,7 +212,7 @@ fn changes_to_a_table_have_its_columns() {
     let Statement::Delete(delete) = one("DELETE FROM users WHERE users.age > 3") else { panic!() };
     assert_eq!(names(planner.delete(&delete).unwrap().retract.as_ref().unwrap()), users);
     for plan in [changes.retract.unwrap(), changes.insert.unwrap()] {
-        planner.physical(&plan, Purpose::Answer).unwrap();
+        planner.physical(&plan, Purpose::Answer, OnError::Fail).unwrap();
     }
     for text in [
         "INSERT INTO users VALUES (1)",
@@ -239,7 +239,8 @@ fn expressions_and_scans_for_builders() {
     let window = window_expr(datafusion::prelude::col("ts"), "5 minutes", Some("1 minute"));
     let plan = plan
         .aggregate(vec![window], vec![datafusion::functions_aggregate::expr_fn::count(datafusion::prelude::lit(1))]);
-    let physical = planner.physical(&plan.unwrap().build().unwrap(), Purpose::Output(OutputMode::Append)).unwrap();
+    let physical =
+        planner.physical(&plan.unwrap().build().unwrap(), Purpose::Output(OutputMode::Append), OnError::Fail).unwrap();
     assert!(physical.nodes.iter().any(|node| matches!(node.op, Op::Hop { .. })));
     assert!(physical.releases());
 }
@@ -248,9 +249,11 @@ fn expressions_and_scans_for_builders() {
 fn columns_of_a_view_have_names_of_their_own() {
     let planner = planner();
     let plan = planner.logical_from_sql("SELECT l.a, p.a AS b FROM log l, past p").unwrap();
-    assert_eq!(planner.view_schema(&plan).unwrap().fields().len(), 2);
+    let physical = planner.physical(&plan, Purpose::View, OnError::Fail).unwrap();
+    assert_eq!(planner.view_schema(&plan, &physical).unwrap().fields().len(), 2);
     let plan = planner.logical_from_sql("SELECT l.a, p.a FROM log l, past p").unwrap();
-    assert!(planner.view_schema(&plan).is_err());
+    let physical = planner.physical(&plan, Purpose::View, OnError::Fail).unwrap();
+    assert!(planner.view_schema(&plan, &physical).is_err());
 }
 
 #[test]
@@ -258,23 +261,24 @@ fn a_view_is_planned_over_its_inputs_or_its_output() {
     use crate::plan::catalog::ViewMeta;
     let mut planner = planner();
     let definition = planner.logical_from_sql("SELECT ts, user_id FROM events WHERE region = 'x'").unwrap();
-    let plan = planner.physical(&definition, Purpose::View).unwrap();
+    let plan = planner.physical(&definition, Purpose::View, OnError::Fail).unwrap();
     let mut view = ViewMeta {
         name: "v".into(),
-        schema: planner.view_schema(&definition).unwrap(),
+        schema: planner.view_schema(&definition, &plan).unwrap(),
         properties: plan.nodes[plan.root].properties.clone(),
         bounded: plan.bounded,
+        errors: None,
         definition: Some(definition),
     };
     let query = "SELECT window(ts, '1 minute') AS w, count(*) FROM v GROUP BY 1";
     planner.register_view(view.clone());
-    let expanded = planner.physical(&planner.logical_from_sql(query).unwrap(), Purpose::View).unwrap();
+    let expanded = planner.physical(&planner.logical_from_sql(query).unwrap(), Purpose::View, OnError::Fail).unwrap();
     assert!(expanded.releases());
     assert_eq!(expanded.relations(), [&crate::plan::Relation::Table { name: "events".into(), drop_late: true }]);
     // The view's own output has the late rows in it, so nothing over it can be released.
     view.definition = None;
     planner.register_view(view);
-    let reading = planner.physical(&planner.logical_from_sql(query).unwrap(), Purpose::View).unwrap();
+    let reading = planner.physical(&planner.logical_from_sql(query).unwrap(), Purpose::View, OnError::Fail).unwrap();
     assert!(!reading.releases());
     assert_eq!(reading.relations(), [&crate::plan::Relation::View { name: "v".into() }]);
     assert!(planner.drop("v") && planner.logical_from_sql(query).is_err());
@@ -284,7 +288,7 @@ fn a_view_is_planned_over_its_inputs_or_its_output() {
 fn fingerprints_tell_collections_apart() {
     let planner = planner();
     let of = |query: &str| {
-        let plan = planner.physical(&planner.logical_from_sql(query).unwrap(), Purpose::View).unwrap();
+        let plan = planner.physical(&planner.logical_from_sql(query).unwrap(), Purpose::View, OnError::Fail).unwrap();
         plan.nodes[plan.root].fingerprint
     };
     assert_eq!(of("SELECT a + 1 AS x FROM log"), of("SELECT l.a + 1 AS y FROM log l"));
@@ -311,7 +315,7 @@ fn fingerprints_tell_collections_apart() {
 fn arithmetic_fails_on_overflow() {
     let planner = planner();
     let plan = planner.logical_from_sql("SELECT column1 + column2 FROM (VALUES (9223372036854775807, 1))").unwrap();
-    let plan = planner.physical(&plan, Purpose::Answer).unwrap();
+    let plan = planner.physical(&plan, Purpose::Answer, OnError::Fail).unwrap();
     let Op::Mfp { input, exprs, .. } = &plan.nodes[plan.root].op else { panic!("{plan:?}") };
     let Op::Constant { rows } = &plan.nodes[*input].op else { panic!("{plan:?}") };
     assert!(exprs[0].evaluate(rows).is_err());

@@ -230,6 +230,19 @@ fn an_error_in_a_row_stays_as_long_as_the_row() {
     }
 }
 
+/// Two queries that arrange the same rows: what failed on the way is in error in both.
+#[test]
+fn what_is_shared_does_not_lose_errors() {
+    let session = Session::builder().workers(2).build().unwrap();
+    session.execute("CREATE TABLE t (id BIGINT, a BIGINT, b BIGINT); CREATE TABLE u (k BIGINT, d BIGINT)").unwrap();
+    let sql = "SELECT x.id, u.d FROM (SELECT id, a / b AS q FROM t) AS x JOIN u ON x.q = u.k";
+    let view =
+        |name: &str| session.sql(&sql.replace("u.d", &format!("u.d AS {name}"))).unwrap().create_view(name).unwrap();
+    let views = [view("one"), view("two")];
+    session.execute("INSERT INTO u VALUES (3, 4); INSERT INTO t VALUES (1, 6, 2), (2, 5, 0)").unwrap();
+    views.iter().for_each(|view| says(view.snapshot().err().unwrap(), &["zero"]));
+}
+
 #[test]
 fn an_overflow_heals_and_a_sum_is_wider_than_its_type() {
     let session = Session::builder().workers(2).build().unwrap();

@@ -12,6 +12,7 @@ mod bad_input;
 mod late_views;
 mod master;
 mod modes;
+mod on_error;
 mod oracle;
 mod smoke;
 mod transfers;

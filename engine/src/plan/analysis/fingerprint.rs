@@ -39,6 +39,7 @@ fn write_op(op: &Op, nodes: &[Node], f: &mut Fnv) -> std::fmt::Result {
             Relation::Table { name, drop_late } => write!(f, "table {name:?} {drop_late} {projection:?}"),
             Relation::Late { name } => write!(f, "late {name:?} {projection:?}"),
             Relation::View { name } => write!(f, "view {name:?} {projection:?}"),
+            Relation::Errors { name } => write!(f, "errors {name:?} {projection:?}"),
         },
         Op::Constant { rows } => write!(f, "constant {} {:?}", rows.num_rows(), rows.columns()),
         Op::Mfp { predicates, exprs, .. } => {
@@ -54,7 +55,8 @@ fn write_op(op: &Op, nodes: &[Node], f: &mut Fnv) -> std::fmt::Result {
         Op::Reduce { keys, aggregates, retain, global, .. } => {
             write!(f, "reduce {keys:?} {retain:?} {global}")?;
             aggregates.iter().try_for_each(|a| {
-                write!(f, " {:?} {:?} {:?} {} {}", a.function, a.argument, a.filter, a.distinct, a.output)
+                write!(f, " {:?} {:?} {:?} {} {}", a.function, a.argument, a.filter, a.distinct, a.output)?;
+                if a.or_null { write!(f, " or null") } else { Ok(()) }
             })
         }
         Op::TopK { group, order, offset, limit, .. } => write!(f, "topk {group:?} {order:?} {offset} {limit:?}"),

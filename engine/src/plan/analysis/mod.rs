@@ -1,11 +1,13 @@
 //! What is known of a node's output, an analysis a file. Each looks at the operator and at what is known of its inputs.
 
+mod failures;
 mod finality;
 pub(crate) mod fingerprint;
 mod keys;
 mod retracts;
 pub(crate) mod watermarks;
 
+pub(crate) use failures::{can_fail, op_fails};
 pub(crate) use keys::column_of;
 
 use super::{Node, Op, Properties};
@@ -21,5 +23,6 @@ pub(crate) fn properties(op: &Op, nodes: &[Node]) -> Properties {
         is_static,
         late_rows: inputs.iter().any(|input| input.late_rows),
         key: keys::of(op, &inputs, nodes),
+        fails: failures::of(op, &inputs, nodes),
     }
 }

@@ -10,6 +10,7 @@ use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Column, Liter
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
 use super::column_of;
+use crate::plan::or_null::OrNull;
 use crate::plan::{Node, NodeId, Op, Properties, Watermark};
 use crate::sql::{WINDOW, parse_duration, window_size};
 
@@ -112,6 +113,9 @@ pub(super) fn delay_of(
             _ => None,
         };
     }
+    if let Some(or_null) = any.downcast_ref::<OrNull>() {
+        return delay_of(&or_null.0, watermarks, input, nodes);
+    }
     if let Some(binary) = any.downcast_ref::<BinaryExpr>() {
         let inner = delay_of(binary.left(), watermarks, input, nodes)?;
         let right: &dyn Any = binary.right().as_ref();
@@ -173,6 +177,9 @@ fn expr_size(expr: &Arc<dyn PhysicalExpr>, input: NodeId, nodes: &[Node]) -> Opt
         return column_size(input, column, nodes);
     }
     let any: &dyn Any = expr.as_ref();
+    if let Some(or_null) = any.downcast_ref::<OrNull>() {
+        return expr_size(&or_null.0, input, nodes);
+    }
     let call = any.downcast_ref::<ScalarFunctionExpr>().filter(|call| call.fun().name() == WINDOW)?;
     window_size(&call.args()[1..].iter().map(constant).collect::<Option<Vec<_>>>()?)
 }

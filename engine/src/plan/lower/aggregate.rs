@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{Flow, Lowering, output_schema, place, unsupported};
 use crate::error::Result;
 use crate::plan::exprs::{self, PExpr};
-use crate::plan::{Aggregate, AggregateFunction};
+use crate::plan::{Aggregate, AggregateFunction, OnError};
 
 /// The aggregates that are kept incrementally, by the names that DataFusion's functions have.
 pub const AGGREGATES: &[(&str, AggregateFunction)] = &[
@@ -72,14 +72,17 @@ impl Lowering {
         for (p, field) in pending.iter().zip(&schema.fields()[keys.len()..]) {
             let argument = p.argument.as_ref().map(|e| column(e, e.to_string(), &mut flow)).transpose()?;
             let filter = p.filter.as_ref().map(|e| column(e, e.to_string(), &mut flow)).transpose()?;
-            aggregates.push(Aggregate {
+            let aggregate = Aggregate {
                 function: p.function,
                 argument,
                 filter,
                 distinct: p.distinct,
                 output: field.data_type().clone(),
                 name: p.name.clone(),
-            });
+                or_null: false,
+            };
+            let or_null = self.on_error == OnError::Null && aggregate.can_fail();
+            aggregates.push(Aggregate { or_null, ..aggregate });
         }
         let names: SchemaRef = Arc::new(Schema::new(fields));
         let input = self.node(&flow, &names)?;

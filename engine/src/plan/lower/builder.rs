@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::plan::analysis::{column_of, fingerprint, properties, watermarks};
 use crate::plan::catalog::RelationSource;
 use crate::plan::exprs::{self, PExpr};
-use crate::plan::{Aggregate, Node, NodeId, Op, Order, Plan, Properties, Purpose, Relation};
+use crate::plan::{Aggregate, Node, NodeId, OnError, Op, Order, Plan, Properties, Purpose, Relation};
 
 /// A plan under construction.
 #[derive(Default)]
@@ -230,6 +230,7 @@ impl Builder {
         schema: SchemaRef,
         presentation: Vec<Order>,
         purpose: Purpose,
+        on_error: OnError,
     ) -> Result<Plan> {
         let bounded = self.bounded.iter().all(|bounded| *bounded);
         let (mut nodes, root) = reachable(self.nodes, root);
@@ -252,7 +253,7 @@ impl Builder {
             }
             nodes[id].fingerprint = fingerprint::of(&nodes[id].op, &nodes[..id]);
         }
-        let plan = Plan { nodes, root, schema, presentation, bounded };
+        let plan = Plan { nodes, root, schema, presentation, bounded, on_error };
         match purpose {
             Purpose::Output(OutputMode::Append) => check_append(&plan)?,
             Purpose::Output(OutputMode::Update | OutputMode::Complete | OutputMode::Changelog)
@@ -319,6 +320,7 @@ fn projected(all: &Properties, projection: &[usize]) -> Properties {
         final_at: all.final_at.and_then(moved),
         is_static: all.is_static,
         late_rows: all.late_rows,
+        fails: all.fails,
         key: all.key.as_ref().and_then(|key| key.iter().map(|column| place(*column)).collect()),
     }
 }

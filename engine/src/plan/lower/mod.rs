@@ -20,14 +20,14 @@ use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
 use headwater_connectors::OutputMode;
 
 use super::exprs::{self, PExpr};
-use super::{NodeId, Order, Plan, Purpose};
+use super::{NodeId, OnError, Order, Plan, Purpose};
 use crate::error::{Error, Result};
 use crate::sql::HopNode;
 use builder::Builder;
 
 /// The plan of an optimised query for `purpose`.
-pub(crate) fn lower(plan: &LogicalPlan, purpose: Purpose) -> Result<Plan> {
-    let mut lowering = Lowering { builder: Builder::default() };
+pub(crate) fn lower(plan: &LogicalPlan, purpose: Purpose, on_error: OnError) -> Result<Plan> {
+    let mut lowering = Lowering { builder: Builder::default(), on_error };
     let flow = lowering.plan(plan)?;
     lowering.finish(flow, output_schema(plan), purpose)
 }
@@ -55,6 +55,7 @@ struct Flow {
 
 struct Lowering {
     builder: Builder,
+    on_error: OnError,
 }
 
 impl Lowering {
@@ -212,7 +213,7 @@ impl Lowering {
                 root = self.node(&flow, &schema)?;
             }
         }
-        self.builder.finish(root, schema, presentation, purpose)
+        self.builder.finish(root, schema, presentation, purpose, self.on_error)
     }
 }
 

@@ -29,7 +29,7 @@ trait Accumulator: 'static {
     /// Adds `diffs[i]` copies of the argument at `rows[i]`, never NULL, to group `groups[i]`.
     fn update(&mut self, argument: Option<&ArrayRef>, groups: &[u32], rows: &[u32], diffs: &[i64]);
 
-    /// The result of each of `groups`; failures are given with their place in the list.
+    /// The result of each of `groups`; failures are NULL, and given with their place in the list.
     fn evaluate(&mut self, groups: &[u32], fail: &mut dyn FnMut(usize, String)) -> ArrayRef;
 
     /// Whether nothing is left in a group.
@@ -140,6 +140,7 @@ impl Blueprint {
             argument: spec.argument,
             filter: spec.filter,
             name: spec.aggregate.name.clone(),
+            or_null: spec.aggregate.or_null,
             accumulator: self.accumulator(spec),
         });
         ArrowAccumulators { aggregates: aggregates.collect(), groups: Vec::new(), rows: Vec::new(), diffs: Vec::new() }
@@ -165,6 +166,8 @@ struct One {
     argument: Option<usize>,
     filter: Option<usize>,
     name: String,
+    /// Whether a result that can't be computed is NULL.
+    or_null: bool,
     accumulator: Box<dyn Accumulator>,
 }
 
@@ -220,9 +223,11 @@ impl Accumulators for ArrowAccumulators {
 
     fn evaluate(&mut self, groups: &[u32]) -> Evaluated<Columns> {
         let mut failures: Vec<(u32, String)> = Vec::new();
-        let arrays = self.aggregates.iter_mut().map(|One { accumulator, name, .. }| {
+        let arrays = self.aggregates.iter_mut().map(|One { accumulator, name, or_null, .. }| {
             accumulator.evaluate(groups, &mut |place, message| {
-                failures.push((place as u32, format!("{name}{SEPARATOR}{message}")));
+                if !*or_null {
+                    failures.push((place as u32, format!("{name}{SEPARATOR}{message}")));
+                }
             })
         });
         let output = Columns { arrays: arrays.collect(), rows: groups.len() };
