@@ -22,6 +22,8 @@ pub struct DataFrame {
     pub(crate) session: Arc<Inner>,
     pub(crate) plan: LogicalPlan,
     pub(crate) on_error: OnError,
+    /// Whether streams are read from the moment on at which the query starts.
+    pub(crate) from_now: bool,
 }
 
 /// The window `[start, end)` of `size`, one every `slide`, that holds the event time `column`; for grouping.
@@ -34,7 +36,7 @@ pub fn window(column: &str, size: &str, slide: &str) -> Expr {
 
 impl DataFrame {
     pub(crate) fn new(session: Arc<Inner>, plan: LogicalPlan) -> Self {
-        DataFrame { session, plan, on_error: OnError::Fail }
+        DataFrame { session, plan, on_error: OnError::Fail, from_now: false }
     }
 
     /// What becomes of rows on which an expression fails, in this query as a whole; `Fail` if not given here or by
@@ -44,13 +46,21 @@ impl DataFrame {
         DataFrame { on_error, ..self }
     }
 
+    /// Reads streams from the moment on at which the query starts, without what has gone by: for a source that can't be
+    /// read again. Batches, and tables in memory without event time, are read whole. The answers hold from that moment
+    /// on; [`Status::as_of`](crate::Status) tells it.
+    #[must_use]
+    pub fn from_now(self) -> DataFrame {
+        DataFrame { from_now: true, ..self }
+    }
+
     fn build(
         &self,
         step: impl FnOnce(LogicalPlanBuilder) -> datafusion::error::Result<LogicalPlanBuilder>,
     ) -> Result<DataFrame> {
         let built = step(LogicalPlanBuilder::from(self.plan.clone())).and_then(LogicalPlanBuilder::build);
         let plan = built.map_err(|e| Error::from_datafusion(&e, ""))?;
-        Ok(DataFrame { session: self.session.clone(), plan, on_error: self.on_error })
+        Ok(DataFrame { plan, ..self.clone() })
     }
 
     /// The columns.

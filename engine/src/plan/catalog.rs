@@ -116,8 +116,7 @@ impl RelationSource {
         RelationSource {
             relation: Relation::View { name: meta.name.clone() },
             schema: meta.schema.clone(),
-            // Its errors are its readers' already.
-            properties: Properties { fails: false, ..meta.properties.clone() },
+            properties: meta.properties.clone(),
             bounded: meta.bounded,
             definition: meta.definition.clone(),
         }

@@ -24,7 +24,7 @@ use timely::dataflow::operators::core::Concatenate;
 use timely::dataflow::operators::generic::operator::{Operator, empty, source};
 
 use crate::columns::Columns;
-use crate::plan::{NodeId, Op, Plan, Relation};
+use crate::plan::{NodeId, OnError, Op, Plan, Relation};
 
 mod accumulators;
 mod chain;
@@ -66,17 +66,30 @@ pub struct RowError {
     pub negative: bool,
 }
 
+impl RowError {
+    /// Whether an answer goes on without the row.
+    pub fn is_left_out(&self, mode: OnError) -> bool {
+        mode == OnError::DeadLetter && !self.negative
+    }
+}
+
 /// What a dataflow takes from the session: the same on every worker, in the same order.
 pub trait Inputs<'scope> {
     /// This worker's share of a relation's updates. Times before the as-of are advanced to it.
     fn relation(&mut self, relation: &Relation) -> UpdateStream<'scope, Columns>;
 
+    /// The errors that a relation is in: those of a view are its readers' as well.
+    fn errors(&mut self, relation: &Relation) -> Option<UpdateStream<'scope, Vec<RowError>>> {
+        let _ = relation;
+        None
+    }
+
     /// The earliest time at which the dataflow's output has to be right: the smallest one, or later for a view that is
     /// added over arrangements that were compacted. Output at earlier times is to be read as at this time.
     fn as_of(&self) -> Time;
 
-    /// An arrangement that exists on this worker, of the collection with this fingerprint by these columns; it must be
-    /// readable at the as-of.
+    /// An arrangement that exists on this worker, of the collection with this fingerprint by these columns, readable at the
+    /// as-of. Which there are is what [`Sharing::of`] was told.
     fn arrangement(&mut self, collection: u64, key: &[usize]) -> Option<Arrangement>;
 
     /// A new arrangement for others to share. Whoever keeps it must allow compaction as time goes on.
@@ -111,6 +124,68 @@ pub fn render<'scope>(plan: &Plan, scope: Scope<'scope, Time>, cx: &mut dyn Inpu
     Rendered { ok, errors }
 }
 
+/// Whether a node's arrangements can be used by other queries: one comes without the errors on the way to it.
+fn can_share(plan: &Plan, id: NodeId) -> bool {
+    !plan.nodes[id].properties.fails
+}
+
+/// Names an arrangement: the collection's fingerprint, and the key's columns.
+pub type ArrangementId = (u64, Vec<usize>);
+
+/// What a plan's dataflow takes from others and gives to them.
+#[derive(Debug, Default)]
+pub struct Sharing {
+    /// Arrangements of other dataflows that it reads.
+    pub imports: Vec<ArrangementId>,
+    /// Arrangements that it makes and others can read.
+    pub offers: Vec<ArrangementId>,
+    /// Relations that it reads itself.
+    pub relations: Vec<Relation>,
+}
+
+impl Sharing {
+    /// For a plan where the arrangements of which `exists` says so are there already.
+    pub fn of(plan: &Plan, exists: &mut dyn FnMut(&ArrangementId) -> bool) -> Self {
+        let mut sharing = Sharing::default();
+        let mut seen = vec![false; plan.nodes.len()];
+        sharing.visit(plan, plan.root, &mut seen, exists);
+        sharing
+    }
+
+    /// Goes the way that [`render`] goes.
+    fn visit(&mut self, plan: &Plan, id: NodeId, seen: &mut [bool], exists: &mut dyn FnMut(&ArrangementId) -> bool) {
+        if std::mem::replace(&mut seen[id], true) {
+            return;
+        }
+        let op = &plan.nodes[id].op;
+        if let Op::Get { relation, .. } = op
+            && !self.relations.contains(relation)
+        {
+            self.relations.push(relation.clone());
+        }
+        let (Op::Join { left, right, left_keys, right_keys } | Op::Semi { left, right, left_keys, right_keys, .. }) =
+            op
+        else {
+            op.inputs().into_iter().for_each(|input| self.visit(plan, input, seen, exists));
+            return;
+        };
+        for (input, key) in [(*left, left_keys), (*right, right_keys)] {
+            let arrangement = (plan.nodes[input].fingerprint, key.clone());
+            if self.imports.contains(&arrangement) {
+                continue;
+            }
+            if can_share(plan, input) {
+                if exists(&arrangement) {
+                    self.imports.push(arrangement);
+                    continue;
+                }
+                self.offers.push(arrangement);
+            }
+            self.visit(plan, input, seen, exists);
+        }
+    }
+}
+
 /// How many nodes use each node of those that the root needs.
 fn uses(plan: &Plan) -> Vec<usize> {
     let mut uses = vec![0; plan.nodes.len()];
@@ -131,7 +206,7 @@ struct Renderer<'a, 'scope> {
     /// Nodes that are used more than once, when rendered.
     shared: HashMap<NodeId, UpdateStream<'scope, Columns>>,
     /// Arrangements in this scope, by the collection's fingerprint and the key's columns.
-    arranged: HashMap<(u64, Vec<usize>), Arranged<'scope>>,
+    arranged: HashMap<ArrangementId, Arranged<'scope>>,
     errors: Vec<ErrorStream<'scope>>,
 }
 
@@ -169,6 +244,7 @@ impl<'scope> Renderer<'_, 'scope> {
         match &node.op {
             Op::Get { relation, projection } => {
                 let stream = self.cx.relation(relation);
+                self.errors.extend(self.cx.errors(relation));
                 Flow::new(Source::Columns(stream)).step(Mfp::projection(&node.schema, projection))
             }
             Op::Constant { rows } => Flow::new(Source::Columns(self.constant(Columns::from_batch(rows)))),
@@ -264,13 +340,14 @@ impl<'scope> Renderer<'_, 'scope> {
             return (arranged.clone(), arranging);
         }
         let as_of = self.cx.as_of();
-        // An arrangement comes without the errors on the way to it.
-        let shares = !self.plan.nodes[id].properties.fails;
+        let shares = can_share(self.plan, id);
         let shared = if shares { self.cx.arrangement(fingerprint, key) } else { None };
-        let imported =
-            shared.and_then(|mut shared| shared.import_as_of(self.scope, &format!("{id}: import"), as_of).ok());
-        let arranged = match imported {
-            Some(arranged) => arranged,
+        let arranged = match shared {
+            Some(mut shared) => match shared.import_as_of(self.scope, &format!("{id}: import"), as_of) {
+                Ok(arranged) => arranged,
+                // The session holds the as-of until all workers have rendered.
+                Err(error) => unreachable!("a held time can't be read: {error}"),
+            },
             None => {
                 let encode = arranging.clone();
                 let stream = self.flow(id).close(&format!("{id}: rows"), &mut self.errors, move |updates| {

@@ -114,6 +114,12 @@ impl Emitter {
         })
     }
 
+    /// Says from when on the answers hold; nothing is emitted before.
+    pub fn begin(&mut self, as_of: Time) {
+        self.frontiers.fill(Some(as_of));
+        self.emitted = Some(as_of);
+    }
+
     /// Takes a message of the dataflow; the rows that it held, for the reader's gauge.
     pub fn absorb(&mut self, output: Output) -> Result<usize> {
         match output {

@@ -12,6 +12,7 @@ use headwater_operators::stamp::{self, Arrival, CutBy, Cuts, Follower, NO_TIME, 
 use headwater_operators::time::{SINCE_EVER, Time};
 
 use super::emit::event_times;
+use super::history::History;
 use super::message::{FeedId, Sequencer};
 use crate::columns::Columns;
 use crate::error::{Error, Result};
@@ -66,8 +67,8 @@ pub(crate) struct Intake {
     pub positions: HashMap<String, u64>,
     pub counts: IntakeCounts,
     pub rejected: Vec<Rejected>,
-    /// Everything stamped so far, where the table keeps it for views created later.
-    pub history: Option<Vec<(FeedKind, Updates<Columns>)>>,
+    /// What was stamped so far, where the table keeps it for views created later.
+    pub history: Option<History>,
     turn: usize,
 }
 
@@ -87,7 +88,7 @@ impl Intake {
         stamping: Stamping,
         sequencer: Arc<Sequencer>,
         session: SessionTime,
-        keep_history: bool,
+        history: Option<History>,
     ) -> Self {
         let (feed, late_feed) = (sequencer.number(), sequencer.number());
         Intake {
@@ -102,7 +103,7 @@ impl Intake {
             positions: HashMap::new(),
             counts: IntakeCounts::default(),
             rejected: Vec::new(),
-            history: keep_history.then(Vec::new),
+            history,
             turn: 0,
         }
     }
@@ -283,6 +284,11 @@ impl Intake {
             return;
         }
         self.frontier = frontier;
+        if let (Some(history), Some(closed)) =
+            (&mut self.history, frontier.and_then(|frontier| frontier.checked_sub(1)))
+        {
+            history.close(closed);
+        }
         // Tables that follow move each other on, too: a change of one is closed only when all have passed it.
         if let (Stamping::Event { .. } | Stamping::Follow { .. }, Some(time)) = (&self.stamping, frontier) {
             self.session.raise(time);
@@ -297,7 +303,7 @@ impl Intake {
             return;
         }
         if let Some(history) = &mut self.history {
-            history.push((kind, updates.clone()));
+            history.push(kind, updates.clone());
         }
         let feed = if kind == FeedKind::OnTime { self.feed } else { self.late_feed };
         share_out(&self.sequencer, feed, updates, &mut self.turn);
@@ -334,7 +340,7 @@ pub(crate) fn stamp_config(
     by_data: bool,
 ) -> StampConfig {
     let micros = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
-    let mut config = StampConfig { record: true, ..StampConfig::new(micros(delay)) };
+    let mut config = StampConfig::new(micros(delay));
     if let Some(resolution) = resolution {
         config.resolution = micros(resolution).max(1);
     }

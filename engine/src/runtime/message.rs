@@ -8,10 +8,11 @@ use crossbeam_channel::Sender;
 use headwater_operators::time::Time;
 use headwater_operators::{Payload, Updates};
 
-use super::query::QueryShared;
+use super::query::{Hold, QueryShared};
 use crate::columns::Columns;
 use crate::error::Result;
 use crate::plan::{Plan, Relation};
+use crate::render::ArrangementId;
 use crate::render::codec::Codec;
 
 /// Identifies a stream of stamped updates with a frontier: a run of a table's intake, or its late rows.
@@ -33,7 +34,12 @@ pub(crate) type Contents = Vec<(Columns, Vec<i64>)>;
 /// What workers do besides taking data.
 pub(crate) enum Command {
     /// Builds a query's dataflow and attaches it to its feeds from here on.
-    AddQuery(Arc<QuerySpec>),
+    AddQuery {
+        /// The query.
+        spec: Arc<QuerySpec>,
+        /// Keeps what it reads readable until all workers have rendered it.
+        _holds: Arc<Vec<Hold>>,
+    },
     /// Detaches a query; its dataflow drains and ends.
     DropQuery(u64),
     /// Reads a stored view as of a time that is closed everywhere.
@@ -53,9 +59,7 @@ pub(crate) enum Command {
 pub(crate) struct RelationFeeds {
     /// The relation as the plan names it.
     pub relation: Relation,
-    /// Tells its table from another of the name.
-    pub table: FeedId,
-    /// Its feeds, each with its frontier at this place in the sequence.
+    /// Its feeds, each with its frontier at this place in the sequence; none where only shared arrangements read it.
     pub feeds: Vec<(FeedId, Option<Time>)>,
 }
 
@@ -73,14 +77,20 @@ pub(crate) struct QuerySpec {
     pub views: Vec<(Relation, u64)>,
     /// Its answers hold from this time on.
     pub as_of: Time,
-    /// Whether nothing is closed in its input views yet.
-    pub empty: bool,
+    /// The time at which stored views are read, if something is closed in them.
+    pub views_at: Option<Time>,
+    /// Arrangements of other queries that it reads.
+    pub imports: Vec<ArrangementId>,
+    /// Whether others may read its own.
+    pub offers: bool,
     /// Whether its input views are read at `as_of` only, and end there.
     pub once: bool,
     /// How the output is stored, where it is: for snapshots and other queries.
     pub store: Option<Arc<Codec>>,
     /// How the rows in error are stored, where they are left out.
     pub errors: Option<Arc<Codec>>,
+    /// How the errors that the query is in are stored, for its readers.
+    pub faults: Option<Arc<Codec>>,
     /// What is shared with readers.
     pub shared: Arc<QueryShared>,
 }

@@ -1,6 +1,8 @@
 //! Sessions at work: intake, workers, views, emission.
 
+mod attach;
 mod emit;
+mod history;
 mod input;
 mod intake;
 mod message;

@@ -49,11 +49,24 @@ struct Holds {
     held: BTreeMap<Time, usize>,
 }
 
+/// Keeps the times from one on readable in what a query stores and shares.
+pub(crate) struct Hold {
+    query: Arc<QueryShared>,
+    time: Time,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.query.release(self.time);
+    }
+}
+
 /// A running query, as seen by all threads.
 pub(crate) struct QueryShared {
     pub id: u64,
     pub name: String,
     pub schema: SchemaRef,
+    as_of: AtomicU64,
     /// Where the output goes, if somebody reads it as it comes.
     pub output: Option<Sender<Output>>,
     /// Rows sent to `output` and not yet taken.
@@ -89,6 +102,7 @@ impl QueryShared {
             id,
             name,
             schema,
+            as_of: AtomicU64::new(SINCE_EVER),
             output,
             unread: Gauge::default(),
             stopped: AtomicBool::new(false),
@@ -142,17 +156,34 @@ impl QueryShared {
         self.state_bytes.iter().map(|b| b.load(Ordering::Relaxed)).sum()
     }
 
-    /// Keeps `time` readable if it still is.
-    pub fn hold_at(&self, time: Time) -> bool {
-        let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
-        let readable = time >= holds.since && self.frontier().is_none_or(|f| time < f);
-        if readable {
-            *holds.held.entry(time).or_default() += 1;
-        }
-        readable
+    /// Its answers hold from this time on.
+    pub fn as_of(&self) -> Time {
+        self.as_of.load(Ordering::Acquire)
     }
 
-    pub fn release(&self, time: Time) {
+    /// Says from when on its answers hold, before it is rendered.
+    pub fn begin(&self, as_of: Time) {
+        self.as_of.store(as_of, Ordering::Release);
+        self.frontiers.iter().chain(&self.finite).for_each(|frontier| frontier.store(as_of, Ordering::Release));
+        self.holds.lock().unwrap_or_else(PoisonError::into_inner).since = as_of;
+    }
+
+    /// Keeps `time` readable if it still is, and is closed.
+    pub fn hold_at(self: &Arc<Self>, time: Time) -> Option<Hold> {
+        if self.frontier().is_some_and(|frontier| time >= frontier) { None } else { self.hold_from(time) }
+    }
+
+    /// Keeps the times from `time` on readable if they still are.
+    pub fn hold_from(self: &Arc<Self>, time: Time) -> Option<Hold> {
+        let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        if time < holds.since {
+            return None;
+        }
+        *holds.held.entry(time).or_default() += 1;
+        Some(Hold { query: self.clone(), time })
+    }
+
+    fn release(&self, time: Time) {
         let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = holds.held.get_mut(&time) {
             *count -= 1;
@@ -206,6 +237,7 @@ impl QueryShared {
     /// How it is doing.
     pub fn status(&self) -> Status {
         Status {
+            as_of: Some(self.as_of()).filter(|as_of| *as_of > SINCE_EVER).map(to_micros),
             frontier: self.frontier().map(to_micros),
             error: self.error().map(|(error, count)| match count {
                 1 => error.to_string(),

@@ -1,23 +1,22 @@
 //! A session: tables, views and sinks, and the workers that keep them up to date.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use arrow::datatypes::DataType;
 use crossbeam_channel::unbounded;
 use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
-use headwater_connectors::{Guarantee, OutputMode, Registry};
+use headwater_connectors::{OutputMode, Registry};
 use headwater_operators::stamp::SessionTime;
 use headwater_operators::time::{SINCE_EVER, Time};
 use timely::communication::WorkerGuards;
 
+use super::attach::{Arrangements, Attach};
 use super::emit::{Emitter, Shape};
 use super::input::Input;
-use super::intake::{FeedKind, share_out};
-use super::message::{Command, Contents, Gauge, QuerySpec, RelationFeeds, Sequencer};
-use super::query::QueryShared;
+use super::message::{Command, Contents, Gauge, Sequencer};
+use super::query::{Hold, QueryShared};
 use super::settings::RuntimeMode;
 use super::spawn::start_workers;
 use super::subscription::Subscription;
@@ -83,6 +82,7 @@ impl SessionBuilder {
             mode: Mutex::new(self.mode),
             on_error: Mutex::default(),
             deferred: AtomicBool::new(false),
+            arrangements: Mutex::default(),
             inputs: AtomicU32::new(0),
             changing: Mutex::new(()),
         };
@@ -137,7 +137,9 @@ pub(crate) struct Inner {
     /// What queries do with rows that fail, unless they say.
     on_error: Mutex<OnError>,
     /// Whether tables wait to be started, so that all queries of a script see them from the beginning.
-    deferred: AtomicBool,
+    pub(super) deferred: AtomicBool,
+    /// What queries share.
+    pub(super) arrangements: Mutex<Arrangements>,
     inputs: AtomicU32,
     /// Held while a statement changes tables.
     pub changing: Mutex<()>,
@@ -303,7 +305,7 @@ impl Inner {
         let schema = self.planner().view_schema(&query.plan, &physical)?;
         let errors = (query.on_error == OnError::DeadLetter).then(|| physical.errors());
         let reads = relations(&physical).into_iter().map(|r| r.name().to_owned()).collect();
-        let shared = self.install(name, physical, Reading::Live, store, None)?;
+        let shared = self.install(name, physical, Reading::Live, store, None, query.from_now)?;
         let bounded = properties.is_static;
         let meta = ViewMeta { name: name.to_owned(), schema, properties, bounded, errors, definition: None };
         self.planner_mut().register_view(meta);
@@ -323,7 +325,7 @@ impl Inner {
         reading: Reading,
     ) -> Result<Subscription> {
         let physical = self.planner().physical(&query.plan, Purpose::Output(mode), query.on_error)?;
-        self.subscribe_plan(name, physical, mode, trigger, reading)
+        self.subscribe_plan(name, physical, mode, trigger, reading, query.from_now)
     }
 
     pub fn subscribe_plan(
@@ -333,11 +335,13 @@ impl Inner {
         mode: OutputMode,
         trigger: Trigger,
         reading: Reading,
+        from_now: bool,
     ) -> Result<Subscription> {
-        let emitter = Emitter::new(mode, Shape::of(&plan), self.workers)?;
+        let mut emitter = Emitter::new(mode, Shape::of(&plan), self.workers)?;
         let (sender, receiver) = unbounded();
         let reading = if trigger == Trigger::AvailableNow { Reading::AvailableNow } else { reading };
-        let shared = self.install(name, plan, reading, false, Some(sender))?;
+        let shared = self.install(name, plan, reading, false, Some(sender), from_now)?;
+        emitter.begin(shared.as_of());
         Ok(Subscription::new(self.clone(), shared, receiver, emitter, trigger))
     }
 
@@ -349,6 +353,7 @@ impl Inner {
         reading: Reading,
         store: bool,
         output: Option<crossbeam_channel::Sender<super::query::Output>>,
+        from_now: bool,
     ) -> Result<Arc<QueryShared>> {
         let id = self.context.sequencer.number();
         let schema = plan.schema.clone();
@@ -382,145 +387,21 @@ impl Inner {
         };
         let shared = QueryShared::new(id, name.to_owned(), schema, self.workers, output, upstream, runs);
         let read: Vec<_> = views.iter().map(|(_, shared)| shared.clone()).collect();
-        let hold = hold_all(&read, reading == Reading::Live)?;
-        let plan_result = self.attach(&shared, plan, reading, store, tables, &views, hold);
-        if let Some(hold) = hold {
-            views.iter().for_each(|(_, view)| view.release(hold));
-        }
-        plan_result?;
+        let (views_at, holds) = hold_all(&read, reading == Reading::Live)?;
+        let attach = Attach { shared: shared.clone(), plan, reading, from_now, store, tables, views, views_at, holds };
+        attach.run(self)?;
         Ok(shared)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one step of `install`, cut out for its locks")]
-    fn attach(
-        &self,
-        shared: &Arc<QueryShared>,
-        plan: Plan,
-        reading: Reading,
-        store: Option<Arc<Codec>>,
-        tables: Vec<(Relation, Arc<Run>)>,
-        views: &[(Relation, Arc<QueryShared>)],
-        hold: Option<Time>,
-    ) -> Result<()> {
-        // Runs of the session's tables whose intake must stand still while the query is attached. Tables that follow
-        // come after those that lead: the order of all locks.
-        let mut live: BTreeMap<(bool, String), Arc<Run>> = BTreeMap::new();
-        for (_, run) in &tables {
-            let declaration = &run.declaration;
-            live.insert((declaration.event_time.is_none(), declaration.name.clone()), run.clone());
-        }
-        let mut guards: HashMap<String, MutexGuard<'_, super::intake::Intake>> = HashMap::new();
-        for ((_, name), run) in &live {
-            guards.insert(name.clone(), run.lock());
-        }
-        let mut feeds = Vec::new();
-        let mut histories = Vec::new();
-        let mut replays: HashMap<String, Arc<Run>> = HashMap::new();
-        let mut start: Vec<(Arc<Run>, bool)> = Vec::new();
-        for (relation, run) in &tables {
-            let name = &run.declaration.name;
-            let Some(intake) = guards.get_mut(name) else { continue };
-            let (drop_late, late_only) = match relation {
-                Relation::Table { drop_late, .. } => (*drop_late, false),
-                Relation::Late { .. } => (false, true),
-                Relation::View { .. } | Relation::Errors { .. } => continue,
-            };
-            let untouched = !run.has_started() && intake.counts.rows == 0;
-            let mut of_relation = Vec::new();
-            let from_history = match (&run.declaration.origin, reading) {
-                (Origin::Memory, Reading::Live) => {
-                    of_relation.extend(intake.feeds(drop_late, late_only));
-                    run.depend(shared);
-                    intake.counts.rows > 0
-                }
-                (Origin::Memory, _) => true,
-                (Origin::Channel, Reading::Live) if intake.counts.rows == 0 => {
-                    of_relation.extend(intake.feeds(drop_late, late_only));
-                    run.depend(shared);
-                    false
-                }
-                (Origin::Channel, _) => return Err(past_is_gone(name)),
-                (Origin::Connector(..), Reading::Live) if untouched => {
-                    of_relation.extend(intake.feeds(drop_late, late_only));
-                    start.push((run.clone(), false));
-                    run.depend(shared);
-                    false
-                }
-                (Origin::Connector(..), _) => {
-                    if run.guarantee()? == Guarantee::Once {
-                        return Err(past_is_gone(name));
-                    }
-                    let again = replays.entry(name.clone()).or_insert_with(|| {
-                        if reading == Reading::Live && !run.declaration.is_static {
-                            let limit = intake.positions.clone();
-                            Run::replay(run.declaration.clone(), intake.cuts(), limit, &self.context)
-                        } else {
-                            Run::new(run.declaration.clone(), &self.context, true)
-                        }
-                    });
-                    of_relation.extend(again.lock().feeds(drop_late, late_only));
-                    if reading == Reading::Live && !run.declaration.is_static {
-                        of_relation.extend(intake.feeds(drop_late, late_only));
-                        run.depend(shared);
-                    }
-                    again.depend(shared);
-                    start.push((again.clone(), reading == Reading::AvailableNow));
-                    false
-                }
-            };
-            if from_history {
-                let feed = self.context.sequencer.number();
-                of_relation.push((feed, Some(SINCE_EVER)));
-                let wanted = |kind: FeedKind| match kind {
-                    FeedKind::OnTime => !late_only,
-                    FeedKind::Late => late_only || !drop_late,
-                };
-                let history = intake.history.iter().flatten().filter(|(kind, _)| wanted(*kind));
-                histories.push((feed, history.map(|(_, updates)| updates.clone()).collect::<Vec<_>>()));
-            }
-            feeds.push(RelationFeeds { relation: relation.clone(), table: intake.feed, feeds: of_relation });
-        }
-        let errors = match (plan.on_error, &store) {
-            (OnError::DeadLetter, Some(_)) => Some(Arc::new(Codec::verbatim(vec![DataType::Utf8; 3])?)),
-            _ => None,
-        };
-        let spec = Arc::new(QuerySpec {
-            id: shared.id,
-            name: shared.name.clone(),
-            plan,
-            tables: feeds,
-            views: views.iter().map(|(relation, view)| (relation.clone(), view.id)).collect(),
-            as_of: hold.unwrap_or(SINCE_EVER),
-            empty: hold.is_none(),
-            once: reading != Reading::Live,
-            store,
-            errors,
-            shared: shared.clone(),
-        });
-        let sequencer = &self.context.sequencer;
-        sequencer.lock().command(|| Command::AddQuery(spec.clone()));
-        for (feed, history) in histories {
-            let mut turn = 0;
-            history.into_iter().for_each(|updates| share_out(sequencer, feed, updates, &mut turn));
-            sequencer.lock().frontier(feed, None);
-        }
-        drop(guards);
-        if reading != Reading::Live || !self.deferred.load(Ordering::Acquire) {
-            start.iter().try_for_each(|(run, available_now)| run.start(*available_now))?;
-        } else {
-            // Replays are never deferred: only the session's own runs wait for the end of the script.
-            start.iter().filter(|(run, _)| run.is_replay()).try_for_each(|(run, _)| run.start(false))?;
-        }
-        Ok(())
-    }
-
     pub fn drop_query(&self, id: u64) {
+        let mut arrangements = self.arrangements.lock().unwrap_or_else(PoisonError::into_inner);
+        arrangements.forget(id);
         self.context.sequencer.lock().command(|| Command::DropQuery(id));
     }
 
     /// Reads a stored view at its last closed time.
     pub fn peek(&self, stored: &Stored) -> Result<(Time, Contents)> {
-        let held = hold_all(std::slice::from_ref(&stored.shared), false)?;
+        let (as_of, _hold) = hold_all(std::slice::from_ref(&stored.shared), false)?;
         // What is closed now has been worked through, and its errors are known.
         let errors = stored.shared.error().map(|(error, count)| {
             Error::data(match count {
@@ -529,10 +410,9 @@ impl Inner {
             })
         });
         if let Some(error) = errors.or_else(|| stored.shared.failure()) {
-            held.into_iter().for_each(|time| stored.shared.release(time));
             return Err(error);
         }
-        let Some(as_of) = held else { return Ok((SINCE_EVER, Vec::new())) };
+        let Some(as_of) = as_of else { return Ok((SINCE_EVER, Vec::new())) };
         let (sender, receiver) = unbounded();
         let query = stored.shared.id;
         self.context.sequencer.lock().command(|| Command::Peek { query, as_of, reply: sender.clone() });
@@ -542,15 +422,8 @@ impl Inner {
             let part = receiver.recv().map_err(|_| Error::internal("a worker is gone"))?;
             rows.extend(part?);
         }
-        stored.shared.release(as_of);
         Ok((as_of, rows))
     }
-}
-
-fn past_is_gone(table: &str) -> Error {
-    Error::user(format!(
-        "table '{table}' has already been read and its source can't be read again: create the query before rows arrive"
-    ))
 }
 
 /// A time at which all views can be read, held in each of them; `None` when nothing is closed yet.
@@ -558,8 +431,13 @@ fn past_is_gone(table: &str) -> Error {
 /// Everything that is closed in the views' tables now is seen: it waits until the views have worked that through. The
 /// time is the last that is closed in all of them. Views that have ended are read at the largest time, or, by a query
 /// that goes on (`live`), from the earliest time on that they still tell apart.
-fn hold_all(views: &[Arc<QueryShared>], live: bool) -> Result<Option<Time>> {
-    let goals: Vec<_> = views.iter().map(|view| view.reachable()).collect();
+fn hold_all(views: &[Arc<QueryShared>], live: bool) -> Result<(Option<Time>, Vec<Hold>)> {
+    // Before its as-of a view has no answer.
+    let begun = |view: &Arc<QueryShared>, goal: Time| match view.as_of() {
+        SINCE_EVER => goal,
+        as_of => goal.max(as_of + 1),
+    };
+    let goals: Vec<_> = views.iter().map(|view| view.reachable().map(|goal| begun(view, goal))).collect();
     loop {
         if let Some(failed) = views.iter().find_map(|view| view.failure()) {
             return Err(failed);
@@ -581,12 +459,10 @@ fn hold_all(views: &[Arc<QueryShared>], live: bool) -> Result<Option<Time>> {
             None if live => views.iter().map(|view| view.since()).max(),
             None => Some(Time::MAX - 1),
         };
-        let Some(time) = time else { return Ok(None) };
-        let held = views.iter().take_while(|view| view.hold_at(time)).count();
-        if held == views.len() {
-            return Ok(Some(time));
+        let Some(time) = time else { return Ok((None, Vec::new())) };
+        if let Some(holds) = views.iter().map(|view| view.hold_at(time)).collect() {
+            return Ok((Some(time), holds));
         }
-        views[..held].iter().for_each(|view| view.release(time));
     }
 }
 

@@ -314,7 +314,8 @@ impl Inner {
         }
         if create.materialized {
             let on_error = create.on_error.unwrap_or_else(|| self.on_error());
-            let query = DataFrame::new(self.clone(), plan).on_error(on_error);
+            let mut query = DataFrame::new(self.clone(), plan).on_error(on_error);
+            query.from_now = create.from_now;
             self.create_view(name, &query, true, text.to_owned())?;
             return Ok(Outcome::Done(format!("created materialized view '{name}'")));
         }
@@ -370,7 +371,7 @@ impl Inner {
         let key = if key.iter().all(|column| *column < physical.visible()) { key } else { Vec::new() };
         let spec = TableSpec { name: name.to_owned(), options, schema: Some(schema), bounded: true, key };
         let sink = connector.sink(&spec, mode)?;
-        Query::start(self.subscribe_plan(name, physical, mode, trigger, Reading::Live)?, sink)
+        Query::start(self.subscribe_plan(name, physical, mode, trigger, Reading::Live, query.from_now)?, sink)
     }
 
     fn drop_statement(&self, drop: &sql::Drop) -> Result<Outcome> {

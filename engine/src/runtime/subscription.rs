@@ -131,6 +131,11 @@ impl Subscription {
         Ok(())
     }
 
+    /// The answers hold from this time on, microseconds since the epoch; `None` where they hold since ever.
+    pub fn as_of(&self) -> Option<i64> {
+        self.shared.status().as_of
+    }
+
     /// All times before this one, microseconds since the epoch, are closed and were received; `None` at the end.
     pub fn frontier(&self) -> Option<i64> {
         self.emitter.frontier().map(to_micros)

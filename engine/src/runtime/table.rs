@@ -10,6 +10,7 @@ use arrow::datatypes::SchemaRef;
 use headwater_connectors::{Changes, Connector, Guarantee, Poll, Progress, Source, SourceBatch, TableSpec};
 use headwater_operators::stamp::{Cuts, Follow, Follower, SessionTime, Stamper};
 
+use super::history::History;
 use super::intake::{Intake, Stamping, stamp_config};
 use super::message::Sequencer;
 use super::query::QueryShared;
@@ -82,14 +83,20 @@ impl Declaration {
                 cuts: Cuts::default(),
             },
             (None, false) => Stamping::Follow {
-                follower: Box::new(Follower::new(self.follow(session), true)),
+                follower: Box::new(Follower::new(self.follow(session), self.is_replayed())),
                 cuts: Cuts::default(),
             },
         }
     }
 
     fn config(&self, event: &EventTime) -> headwater_operators::stamp::StampConfig {
-        stamp_config(event.delay, event.resolution, event.max_ahead, event.idle_timeout, event.by_data)
+        let config = stamp_config(event.delay, event.resolution, event.max_ahead, event.idle_timeout, event.by_data);
+        headwater_operators::stamp::StampConfig { record: self.is_replayed(), ..config }
+    }
+
+    /// Whether later queries read the source again, by the recorded cuts.
+    fn is_replayed(&self) -> bool {
+        matches!(self.origin, Origin::Connector(..))
     }
 
     /// What the planner must know.
@@ -195,7 +202,7 @@ impl Run {
                 cuts: Cuts::default(),
             },
             None => Stamping::Follow {
-                follower: Box::new(Follower::replay(declaration.follow(&context.session), true, cuts)),
+                follower: Box::new(Follower::replay(declaration.follow(&context.session), false, cuts)),
                 cuts: Cuts::default(),
             },
         };
@@ -210,9 +217,9 @@ impl Run {
         private: bool,
     ) -> Arc<Self> {
         let follows = matches!(stamping, Stamping::Follow { .. });
-        let keeps = matches!(declaration.origin, Origin::Memory);
+        let history = matches!(declaration.origin, Origin::Memory).then(|| History::new(&declaration.schema));
         let intake =
-            Intake::new(&declaration.name, stamping, context.sequencer.clone(), context.session.clone(), keeps);
+            Intake::new(&declaration.name, stamping, context.sequencer.clone(), context.session.clone(), history);
         let run = Arc::new(Run {
             declaration,
             intake: Mutex::new(intake),

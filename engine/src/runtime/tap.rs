@@ -51,10 +51,11 @@ impl Tap {
         self.push(Event::Detach);
     }
 
-    /// A source operator over feeds at the given frontiers, and its tap.
+    /// A source operator over feeds at the given frontiers, and its tap. Updates before `as_of` become updates at it.
     pub fn new<'scope>(
         scope: Scope<'scope, Time>,
         name: &str,
+        as_of: Time,
         mut frontiers: Vec<Option<Time>>,
     ) -> (Tap, UpdateStream<'scope, Columns>) {
         let inner = Rc::new(Inner { queue: RefCell::default(), activator: RefCell::default() });
@@ -63,7 +64,7 @@ impl Tap {
             source::<_, CapacityContainerBuilder<Updates<Columns>>, _, _>(scope, name, move |capability, info| {
                 *inner.activator.borrow_mut() = Some(scope.activator_for(info.address));
                 let mut capability = Some(capability);
-                let least = |frontiers: &[Option<Time>]| frontiers.iter().flatten().min().copied();
+                let least = move |frontiers: &[Option<Time>]| frontiers.iter().flatten().min().map(|f| *f.max(&as_of));
                 match (least(&frontiers), capability.as_mut()) {
                     (Some(time), Some(held)) if time > SINCE_EVER => held.downgrade(&time),
                     (None, _) => capability = None,
@@ -75,6 +76,9 @@ impl Tap {
                         let Some(held) = capability.as_mut() else { continue };
                         match event {
                             Event::Data(mut updates) => {
+                                if as_of > SINCE_EVER {
+                                    updates.times.iter_mut().for_each(|time| *time = as_of.max(*time));
+                                }
                                 output.session_with_builder(&*held).give_container(&mut updates)
                             }
                             Event::Frontier(slot, frontier) => {

@@ -26,6 +26,8 @@ pub struct View {
 /// How a query is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
+    /// The answers hold from this time on, microseconds since the epoch; `None` where they hold since ever.
+    pub as_of: Option<i64>,
     /// All times before this one, microseconds since the epoch, are closed; `None` when the inputs have ended.
     pub frontier: Option<i64>,
     /// An error row that the view holds, with how many there are.

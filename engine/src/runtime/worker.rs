@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, StringArray};
+use arrow::array::{ArrayRef, AsArray, StringArray};
 use crossbeam_channel::Receiver;
 use headwater_operators::arrange::{self, Arranged, Arrangement};
 use headwater_operators::time::{SINCE_EVER, Time};
@@ -23,9 +23,9 @@ use super::query::{Output, QueryShared};
 use super::tap::Tap;
 use crate::columns::Columns;
 use crate::error::{Error, Result};
-use crate::plan::{OnError, Relation};
+use crate::plan::Relation;
 use crate::render::codec::Codec;
-use crate::render::{self, Inputs, RowError};
+use crate::render::{self, ArrangementId, Inputs, RowError};
 
 /// Rows of a feed handed to dataflows before they are stepped.
 const ROWS_PER_STEP: usize = 1 << 16;
@@ -102,16 +102,14 @@ struct Feed {
     subscribers: Vec<Subscriber>,
 }
 
-/// An arrangement that queries share: of one collection, by some of its columns.
+/// An arrangement that queries share: of one collection, by some of its columns. The session knows which there are.
 struct Shared {
     /// The query whose dataflow keeps it.
     owner: u64,
-    /// The tables of that query: another table can have the name later.
-    tables: Vec<(Relation, FeedId)>,
     arrangement: Arrangement,
 }
 
-type SharedArrangements = HashMap<(u64, Vec<usize>), Shared>;
+type SharedArrangements = HashMap<ArrangementId, Shared>;
 
 /// The output of a query, arranged by the whole row.
 struct Store {
@@ -186,15 +184,12 @@ struct Installed {
     store: Option<Store>,
     /// Rows that are left out because an expression fails on them.
     errors: Option<Store>,
+    /// The errors that the query is in.
+    faults: Option<Store>,
     /// Queries whose arrangements it reads.
     uses: HashSet<u64>,
     /// Whether nobody wants its output any more.
     dropped: bool,
-    /// Whether times have been closed for it, so that what it keeps may forget them.
-    ///
-    /// Whether queries share must be the same on all workers. So this follows the sequence of messages, not how far the
-    /// worker is with them.
-    moved: bool,
 }
 
 impl Installed {
@@ -235,7 +230,9 @@ impl WorkerState {
             loop {
                 match self.receiver.try_recv() {
                     Ok(Message::Data(feed, updates)) => self.feed(feed).events.push_back(FeedEvent::Data(updates)),
-                    Ok(Message::Frontier(feed, frontier)) => self.frontier(feed, frontier),
+                    Ok(Message::Frontier(feed, frontier)) => {
+                        self.feed(feed).events.push_back(FeedEvent::Frontier(frontier));
+                    }
                     Ok(Message::Command(Command::Shutdown)) => return self.end(),
                     Ok(Message::Command(command)) => self.command(worker, command),
                     Err(crossbeam_channel::TryRecvError::Empty) => break,
@@ -271,18 +268,6 @@ impl WorkerState {
 
     fn feed(&mut self, id: FeedId) -> &mut Feed {
         self.feeds.entry(id).or_default()
-    }
-
-    fn frontier(&mut self, feed: FeedId, frontier: Option<Time>) {
-        let feed = self.feeds.entry(feed).or_default();
-        feed.events.push_back(FeedEvent::Frontier(frontier));
-        if closes(frontier) {
-            for subscriber in &feed.subscribers {
-                if let Some(query) = self.queries.get_mut(&subscriber.query) {
-                    query.moved = true;
-                }
-            }
-        }
     }
 
     /// Hands events to the taps, of each feed up to about `most` rows; whether there were any.
@@ -332,15 +317,14 @@ impl WorkerState {
     /// Lets stored views forget what nobody can read any more.
     fn maintain(&mut self, index: usize) {
         for shared in self.shared.values_mut() {
-            let upper = shared.arrangement.upper();
-            if let Some(closed) = upper.and_then(|upper| upper.checked_sub(1)) {
-                shared.arrangement.allow_compaction(closed);
+            if let Some(owner) = self.queries.get(&shared.owner) {
+                shared.arrangement.allow_compaction(owner.shared.compaction());
             }
         }
         for query in self.queries.values_mut() {
             if query.store.is_some() {
                 let compaction = query.shared.compaction();
-                let stores = query.store.iter_mut().chain(&mut query.errors);
+                let stores = query.store.iter_mut().chain(&mut query.errors).chain(&mut query.faults);
                 let bytes = stores.map(|store| {
                     store.arrangement.allow_compaction(compaction);
                     store.arrangement.state_bytes()
@@ -352,7 +336,7 @@ impl WorkerState {
 
     fn command(&mut self, worker: &mut Worker, command: Command) {
         match command {
-            Command::AddQuery(spec) => self.add(worker, &spec),
+            Command::AddQuery { spec, _holds } => self.add(worker, &spec),
             Command::DropQuery(id) => {
                 if let Some(query) = self.queries.get_mut(&id) {
                     query.dropped = true;
@@ -395,19 +379,24 @@ impl WorkerState {
                 return None;
             }
             let (store, arranged) = Store::new(rendered.ok, spec.store.clone()?, &spec.name);
-            // What is read at a closed time must be closed in both.
-            let (errors, stored) = match spec.errors.clone() {
-                None => (None, arranged.stream),
-                Some(codec) => {
-                    let rows = left_out(rendered.errors.clone());
-                    let (errors, left_out) = Store::new(rows, codec, &format!("{}.errors", spec.name));
-                    (Some(errors), arranged.stream.concat(left_out.stream))
-                }
+            // What is read at a closed time must be closed in all of them.
+            let mut stored = arranged.stream;
+            let mode = spec.plan.on_error;
+            let mut store_errors = |codec: &Option<Arc<Codec>>, name: &str, left_out: bool| {
+                let rows = error_rows(rendered.errors.clone(), move |error| error.is_left_out(mode) == left_out);
+                let (errors, arranged) = Store::new(rows, codec.clone()?, &format!("{}.{name}", spec.name));
+                stored = stored.clone().concat(arranged.stream);
+                Some(errors)
             };
+            let errors = store_errors(&spec.errors, "errors", true);
+            let faults = store_errors(&spec.faults, "faults", false);
             end(stored, rendered.errors, index, spec, |_| None);
-            Some((store, errors))
+            Some((store, errors, faults))
         });
-        let (store, errors) = stores.map_or((None, None), |(store, errors)| (Some(store), errors));
+        let (store, errors, faults) = match stores {
+            Some((store, errors, faults)) => (Some(store), errors, faults),
+            None => (None, None, None),
+        };
         for (feed, tap, slot) in wiring.subscribers {
             let feed = self.feed(feed);
             let from = feed.first + feed.events.len() as u64;
@@ -415,15 +404,7 @@ impl WorkerState {
         }
         let shared = spec.shared.clone();
         let taps = wiring.taps;
-        let installed = Installed {
-            shared,
-            taps,
-            store,
-            errors,
-            uses: wiring.uses,
-            dropped: false,
-            moved: !spec.views.is_empty() || spec.tables.iter().flat_map(|t| &t.feeds).any(|(_, f)| closes(*f)),
-        };
+        let installed = Installed { shared, taps, store, errors, faults, uses: wiring.uses, dropped: false };
         self.queries.insert(spec.id, installed);
     }
 }
@@ -452,12 +433,12 @@ impl<'scope> Inputs<'scope> for QueryInputs<'_, 'scope> {
         if let Some((_, query)) = self.spec.views.iter().find(|(view, _)| view == relation)
             && let Some(store) = self.queries.get_mut(query).and_then(|q| q.stored(relation))
         {
-            let as_of = self.spec.as_of;
             if !self.spec.once {
-                return store.import(scope, relation.name(), as_of);
+                return store.import(scope, relation.name(), self.spec.as_of);
             }
-            let (tap, stream) = Tap::new(scope, relation.name(), vec![Some(as_of)]);
-            let contents = if self.spec.empty { Ok(Vec::new()) } else { store.contents(as_of) };
+            let as_of = self.spec.views_at.unwrap_or(SINCE_EVER);
+            let (tap, stream) = Tap::new(scope, relation.name(), as_of, vec![Some(as_of)]);
+            let contents = self.spec.views_at.map_or(Ok(Vec::new()), |at| store.contents(at));
             match contents {
                 Ok(parts) => parts.into_iter().for_each(|(data, diffs)| {
                     tap.data(Updates { times: vec![as_of; data.rows], data, diffs });
@@ -469,11 +450,38 @@ impl<'scope> Inputs<'scope> for QueryInputs<'_, 'scope> {
         }
         let feeds = self.spec.tables.iter().find(|t| t.relation == *relation).map_or(&[][..], |t| &t.feeds);
         let frontiers = feeds.iter().map(|(_, frontier)| *frontier).collect();
-        let (tap, stream) = Tap::new(scope, &format!("{relation:?}"), frontiers);
+        let (tap, stream) = Tap::new(scope, &format!("{relation:?}"), self.spec.as_of, frontiers);
         let slots = feeds.iter().enumerate().map(|(slot, (feed, _))| (*feed, tap.clone(), slot));
         self.wiring.subscribers.extend(slots);
         self.wiring.taps.push(tap);
         stream
+    }
+
+    fn errors(&mut self, relation: &Relation) -> Option<UpdateStream<'scope, Vec<RowError>>> {
+        let (_, query) = self.spec.views.iter().find(|(view, _)| view == relation)?;
+        if self.spec.once || !matches!(relation, Relation::View { .. }) {
+            return None;
+        }
+        let faults = self.queries.get_mut(query)?.faults.as_ref()?;
+        let rows = faults.import(self.scope, "Faults", self.spec.as_of);
+        Some(rows.unary::<CapacityContainerBuilder<Updates<Vec<RowError>>>, _, _, _>(Pipeline, "Faults", |_, _| {
+            move |input, output| {
+                input.for_each(|capability, batch| {
+                    let Updates { data, times, diffs } = std::mem::take(batch);
+                    let texts: Vec<_> = data.arrays.iter().map(|array| array.as_string::<i32>()).collect();
+                    let text = |column: usize, row: usize| texts[column].value(row).to_owned();
+                    let error = |row| RowError {
+                        row: text(0, row),
+                        expression: text(1, row),
+                        message: text(2, row),
+                        // The view is in error whatever its readers do with their own.
+                        negative: true,
+                    };
+                    let data: Vec<_> = (0..data.rows).map(error).collect();
+                    output.session_with_builder(&capability).give_container(&mut Updates { data, times, diffs });
+                });
+            }
+        }))
     }
 
     fn as_of(&self) -> Time {
@@ -481,43 +489,32 @@ impl<'scope> Inputs<'scope> for QueryInputs<'_, 'scope> {
     }
 
     fn arrangement(&mut self, collection: u64, key: &[usize]) -> Option<Arrangement> {
-        let shared = self.shared.get(&(collection, key.to_vec()))?;
-        let moved = self.queries.get(&shared.owner).is_none_or(|owner| owner.moved);
-        // One that reads what there is now ends there, and needs inputs that end.
-        if moved || self.spec.once {
+        let id = (collection, key.to_vec());
+        if !self.spec.imports.contains(&id) {
             return None;
         }
-        let other = |(relation, table): &(Relation, FeedId)| {
-            self.spec.tables.iter().any(|own| own.relation == *relation && own.table != *table)
-        };
-        if shared.tables.iter().any(other) {
-            return None;
-        }
+        let shared = self.shared.get(&id)?;
         self.wiring.uses.insert(shared.owner);
         Some(shared.arrangement.clone())
     }
 
     fn offer(&mut self, collection: u64, key: &[usize], arrangement: Arrangement) {
-        if !self.spec.once {
-            let owner = self.spec.id;
-            let tables = self.spec.tables.iter().map(|t| (t.relation.clone(), t.table)).collect();
-            self.shared.insert((collection, key.to_vec()), Shared { owner, tables, arrangement });
+        if self.spec.offers {
+            self.shared.insert((collection, key.to_vec()), Shared { owner: self.spec.id, arrangement });
         }
     }
 }
 
-/// Whether times after the first are closed at a frontier. At the end none are forgotten.
-fn closes(frontier: Option<Time>) -> bool {
-    frontier.is_some_and(|time| time > SINCE_EVER + 1)
-}
-
-/// The rows that are left out, as a relation has them.
-fn left_out<'scope>(errors: UpdateStream<'scope, Vec<RowError>>) -> UpdateStream<'scope, Columns> {
-    errors.unary::<CapacityContainerBuilder<Updates<Columns>>, _, _, _>(Pipeline, "Left out", |_, _| {
+/// The errors that are wanted, as a relation has them.
+fn error_rows<'scope>(
+    errors: UpdateStream<'scope, Vec<RowError>>,
+    wanted: impl Fn(&RowError) -> bool + 'static,
+) -> UpdateStream<'scope, Columns> {
+    errors.unary::<CapacityContainerBuilder<Updates<Columns>>, _, _, _>(Pipeline, "Errors", |_, _| {
         move |input, output| {
             input.for_each(|capability, batch| {
                 let Updates { data, times, diffs } = std::mem::take(batch);
-                let kept: Vec<usize> = (0..data.len()).filter(|&i| !data[i].negative).collect();
+                let kept: Vec<usize> = (0..data.len()).filter(|&i| wanted(&data[i])).collect();
                 let column = |text: fn(&RowError) -> &str| -> ArrayRef {
                     Arc::new(StringArray::from_iter_values(kept.iter().map(|&i| text(&data[i]))))
                 };
@@ -543,7 +540,7 @@ fn end<'scope, C: timely::Container + Clone>(
     mut take: impl FnMut(&mut C) -> Option<Updates<Columns>> + 'static,
 ) {
     let shared = spec.shared.clone();
-    let leaves_out = spec.plan.on_error == OnError::DeadLetter;
+    let mode = spec.plan.on_error;
     let _: timely::dataflow::Stream<'scope, Time, Vec<()>> =
         ok.binary_frontier(errors, Pipeline, Pipeline, "Output", move |_, _| {
             let mut sent = Some(SINCE_EVER);
@@ -557,7 +554,7 @@ fn end<'scope, C: timely::Container + Clone>(
                 errors.for_each(|_, batch| {
                     let batch = std::mem::take(batch);
                     for ((error, time), diff) in batch.data.into_iter().zip(batch.times).zip(batch.diffs) {
-                        match leaves_out && !error.negative {
+                        match error.is_left_out(mode) {
                             true => left_out += diff,
                             false => error_changes.push((error, time, diff)),
                         }

@@ -390,13 +390,23 @@ impl StatementParser {
                            MATERIALIZED VIEW, or give on_error to what reads the view";
             return Err(self.error_at(with, message));
         }
+        let place_of_now = self.place();
+        let from_now = self.word(0).as_deref() == Some("FROM");
+        if from_now {
+            self.expect(&["FROM", "NOW"])?;
+            if !materialized {
+                let message = "FROM NOW says when a view begins to be kept: write CREATE MATERIALIZED VIEW";
+                return Err(self.error_at(place_of_now, message));
+            }
+        }
         self.expect(&["AS"])?;
         let mut query = self.query()?;
         if !columns.is_empty() {
             query.ast =
                 ddl::renamed(query.ast, &name, columns).map_err(|error| self.error_at(place, error.message()))?;
         }
-        Ok(Statement::CreateView(CreateView { name, or_replace, if_not_exists, materialized, on_error, query }))
+        let create = CreateView { name, or_replace, if_not_exists, materialized, on_error, from_now, query };
+        Ok(Statement::CreateView(create))
     }
 
     fn create_sink(&mut self, or_replace: bool, if_not_exists: bool) -> Result<Statement> {

@@ -119,6 +119,8 @@ pub struct CreateView {
     pub materialized: bool,
     /// `on_error = '..'`, if given.
     pub on_error: Option<OnError>,
+    /// Whether `FROM NOW` was written.
+    pub from_now: bool,
     /// The view's query; a list of column names after the view's name is already part of it.
     pub query: Query,
 }

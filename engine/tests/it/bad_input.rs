@@ -231,6 +231,54 @@ fn an_error_in_a_row_stays_as_long_as_the_row() {
 }
 
 /// Two queries that arrange the same rows: what failed on the way is in error in both.
+/// Whoever reads a view that is in error is in error as well.
+#[test]
+fn nothing_is_given_out_of_a_view_in_error() {
+    for workers in [1, 2] {
+        let session = Session::builder().workers(workers).build().unwrap();
+        session.execute("CREATE TABLE t (a BIGINT, b BIGINT)").unwrap();
+        session.execute("CREATE MATERIALIZED VIEW v AS SELECT a, a / b AS q FROM t").unwrap();
+        session
+            .execute("CREATE MATERIALIZED VIEW w WITH (on_error = 'dead_letter') AS SELECT sum(q) AS s FROM v")
+            .unwrap();
+        session.execute("INSERT INTO t VALUES (6, 2)").unwrap();
+        let changes = |sql: &str| {
+            let writer = session.sql(sql).unwrap().write_stream().output_mode(OutputMode::Changelog);
+            writer.subscribe().unwrap()
+        };
+        let mut both = [changes("SELECT * FROM v"), changes("SELECT * FROM w")];
+        let mut logs = [oracle::Changelog::default(), oracle::Changelog::default()];
+        let rows = |log: &oracle::Changelog| log.at(i64::MAX).into_keys().collect::<Vec<_>>();
+        let end = |session: &Session| session.view("v").unwrap().frontier().unwrap();
+        session.view("w").unwrap().snapshot().unwrap();
+        let before = end(&session);
+        both.iter_mut().zip(&mut logs).for_each(|(sub, log)| oracle::until(sub, log, before));
+        assert_eq!([rows(&logs[0]), rows(&logs[1])], [vec![row_of(&["6", "3"])], vec![row_of(&["3"])]]);
+        session.execute("INSERT INTO t VALUES (1, 0), (4, 2)").unwrap();
+        says(session.view("v").unwrap().snapshot().err().unwrap(), &["divide by zero", "a = 1"]);
+        says(session.view("w").unwrap().snapshot().err().unwrap(), &["divide by zero", "a = 1"]);
+        for (sub, log) in both.iter_mut().zip(&mut logs) {
+            while sub.error().is_none() {
+                if let headwater::Event::Emission(emission) = sub.next(Duration::from_millis(5)).unwrap() {
+                    log.add(&emission, None);
+                }
+            }
+            says(sub.error().unwrap(), &["divide by zero", "a = 1"]);
+        }
+        assert_eq!([rows(&logs[0]), rows(&logs[1])], [vec![row_of(&["6", "3"])], vec![row_of(&["3"])]]);
+        session.execute("DELETE FROM t WHERE b = 0").unwrap();
+        session.view("w").unwrap().snapshot().unwrap();
+        let after = end(&session);
+        both.iter_mut().zip(&mut logs).for_each(|(sub, log)| oracle::until(sub, log, after));
+        let v = vec![row_of(&["4", "2"]), row_of(&["6", "3"])];
+        assert_eq!([rows(&logs[0]), rows(&logs[1])], [v, vec![row_of(&["5"])]], "{workers} workers");
+    }
+}
+
+fn row_of(cells: &[&str]) -> Vec<String> {
+    cells.iter().map(|cell| (*cell).to_owned()).collect()
+}
+
 #[test]
 fn what_is_shared_does_not_lose_errors() {
     let session = Session::builder().workers(2).build().unwrap();

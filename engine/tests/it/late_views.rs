@@ -209,6 +209,103 @@ fn a_channel_that_has_gone_by_is_refused() {
     assert_eq!(content(&late), Multiset::from([(vec!["3".to_owned()], 1)]));
 }
 
+/// Rows of a channel are nowhere but in the arrangements of the views that were there.
+#[test]
+fn a_view_that_comes_late_starts_from_what_others_have_arranged() {
+    for (workers, seed) in [(1, 3), (2, 4), (4, 5)] {
+        let session = Session::builder().workers(workers).build().unwrap();
+        let channel = "WITH (connector = 'channel')";
+        session
+            .execute(&format!(
+                "CREATE TABLE t (id BIGINT, k BIGINT, v BIGINT) {channel}; CREATE TABLE u (k BIGINT, name TEXT) {channel}"
+            ))
+            .unwrap();
+        let early = session.sql("SELECT t.*, u.name FROM t JOIN u ON t.k = u.k").unwrap().create_view("early");
+        let mut early = Some(early.unwrap());
+        let mut writer = Writer::new(&session, seed);
+        let late_queries = [
+            (
+                "SELECT u.name, sum(t.v * u.k + t.id) AS s FROM t JOIN u ON t.k = u.k GROUP BY u.name",
+                "SELECT name, sum(v * k + id) AS s FROM early GROUP BY name",
+            ),
+            // Of other columns nothing is arranged.
+            ("SELECT t.id FROM t WHERE k NOT IN (SELECT k FROM u WHERE k IS NOT NULL)", ""),
+            ("SELECT t.*, u.name || u.k AS n FROM t JOIN u ON t.k = u.k", "SELECT id, k, v, name || k AS n FROM early"),
+        ];
+        let mut late: Vec<(View, View)> = Vec::new();
+        for round in 0..12 {
+            writer.write(15);
+            for (i, (sql, same)) in late_queries.iter().enumerate().filter(|_| round < 9) {
+                match session.sql(sql).unwrap().create_view(&format!("late_{i}_{round}")) {
+                    Ok(view) if round < 8 => {
+                        let same = session.sql(same).unwrap().create_view(&format!("same_{i}_{round}")).unwrap();
+                        late.push((view, same));
+                    }
+                    Ok(view) => view.drop().unwrap(),
+                    Err(error) => {
+                        assert!(i == 1 && error.to_string().contains("already been read"), "{sql}: {error}");
+                    }
+                }
+            }
+            for (view, same) in &late {
+                assert_eq!(content(view), content(same), "{} in round {round}, {workers} workers", view.name());
+            }
+            if round == 9 {
+                assert!(late.iter().any(|(view, _)| view.status().as_of.is_some()));
+                // What it arranged goes on for those that read it.
+                let last = late.iter().map(|(view, same)| (view.clone(), content(same))).collect::<Vec<_>>();
+                late.drain(..).for_each(|(_, same)| same.drop().unwrap());
+                early.take().unwrap().drop().unwrap();
+                for (view, content_before) in last {
+                    assert_eq!(content(&view), content_before, "{}", view.name());
+                }
+            }
+        }
+        writer.close();
+    }
+}
+
+#[test]
+fn from_now_on_a_view_holds_what_comes() {
+    for workers in [1, 2] {
+        let session = Session::builder().workers(workers).build().unwrap();
+        let ddl = "CREATE TABLE t (ts TIMESTAMP, id BIGINT, WATERMARK FOR ts AS ts - INTERVAL '1' SECOND) \
+                   WITH (connector = 'channel'); CREATE TABLE names (id BIGINT, name TEXT)";
+        session.execute(ddl).unwrap();
+        session.execute("INSERT INTO names VALUES (1, 'one'), (2, 'two')").unwrap();
+        let all = session.sql("SELECT id, count(*) AS n FROM t GROUP BY id").unwrap().create_view("all").unwrap();
+        let schema = session.table("t").unwrap().schema();
+        let mut input = session.input("t").unwrap();
+        let mut push = |second: i64, id: i64| {
+            let ts = format!("2024-01-01T00:00:{second:02}");
+            input.push(oracle::batch(&schema, &[oracle::row(&[&ts, &id.to_string()])])).unwrap();
+        };
+        push(1, 1);
+        push(2, 2);
+        assert_eq!(content(&all).len(), 2);
+        let counts = "SELECT name, count(*) AS n FROM t JOIN names ON t.id = names.id GROUP BY name";
+        let error = session.execute(&format!("CREATE MATERIALIZED VIEW v AS {counts}")).err().unwrap().to_string();
+        assert!(error.contains("FROM NOW"), "{error}");
+        let error = session.execute(&format!("CREATE VIEW v FROM NOW AS {counts}")).err().unwrap().to_string();
+        assert!(error.contains("MATERIALIZED") && error.contains("line 1, column 15"), "{error}");
+        session.execute(&format!("CREATE MATERIALIZED VIEW v FROM NOW AS {counts}")).unwrap();
+        let view = session.view("v").unwrap();
+        assert!(content(&view).is_empty());
+        assert!(view.status().as_of.is_some() && all.status().as_of.is_none());
+        let mut changes = session.sql(counts).unwrap().from_now().write_stream();
+        changes = changes.output_mode(OutputMode::Changelog);
+        let mut changes = changes.subscribe().unwrap();
+        push(3, 1);
+        push(4, 1);
+        let want = Multiset::from([(vec!["one".to_owned(), "2".to_owned()], 1)]);
+        assert_eq!(content(&view), want, "{workers} workers");
+        assert_eq!(content(&all).len(), 2);
+        let mut log = oracle::Changelog::default();
+        oracle::until(&mut changes, &mut log, view.frontier().unwrap());
+        assert_eq!(log.at(i64::MAX), want);
+    }
+}
+
 /// What is shared must be of the same table, and go on as long as its readers.
 #[test]
 fn only_what_is_the_same_is_shared() {
@@ -369,7 +466,10 @@ fn a_followed_file_is_replayed_with_its_stamps() {
             let mut logs = [oracle::Changelog::default(), oracle::Changelog::default()];
             oracle::until(early, &mut logs[0], last + 1);
             oracle::until(late, &mut logs[1], last + 1);
-            let times: Vec<_> = logs[0].times().into_iter().filter(|t| *t <= last).collect();
+            // The join starts from what the early one has arranged, the others from the file.
+            assert_eq!(late.as_of().is_some(), i == 2, "{}", FILE_QUERIES[i]);
+            let from = late.as_of().unwrap_or(i64::MIN);
+            let times: Vec<_> = logs[0].times().into_iter().filter(|t| (from..=last).contains(t)).collect();
             assert!(!times.is_empty());
             for time in times {
                 assert_eq!(logs[0].at(time), logs[1].at(time), "{} with {workers} workers at {time}", FILE_QUERIES[i]);

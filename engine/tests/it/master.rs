@@ -13,7 +13,7 @@ use headwater::{OutputMode, Session, Trigger};
 use rand::Rng;
 use rand::rngs::SmallRng;
 
-use crate::oracle::{self, Batch, Changelog, Multiset, Row, one_of, show};
+use crate::oracle::{self, Batch, Changelog, Multiset, PATIENCE, Row, one_of, show};
 
 const TABLES: &str = "
     CREATE TABLE a (id BIGINT, k BIGINT, x INT, f DOUBLE, d DECIMAL(10, 2), s TEXT, b BOOLEAN, day DATE);
@@ -470,9 +470,15 @@ fn rows_that_come_and_go_do_not_pile_up() {
         }
         std::thread::sleep(std::time::Duration::from_millis(20));
         for (view, sql) in views.iter().zip(queries) {
-            let bytes = view.status().state_bytes;
+            let bytes = || view.status().state_bytes;
             // Sixty times the rows would take some megabytes.
-            assert!(bytes < 1_000_000, "{sql} keeps {bytes} bytes, with {workers} workers");
+            assert!(bytes() < 1_000_000, "{sql} keeps {} bytes, with {workers} workers", bytes());
+            // At rest nothing is left of what was retracted.
+            let begin = std::time::Instant::now();
+            while bytes() > 0 {
+                assert!(begin.elapsed() < PATIENCE, "{sql} keeps {} bytes, with {workers} workers", bytes());
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
         }
     }
 }

@@ -1,0 +1,243 @@
+//! Connecting a query to what it reads: the feeds of tables, what they had before, stored views, and arrangements that
+//! other queries share.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use arrow::datatypes::DataType;
+use headwater_connectors::Guarantee;
+use headwater_operators::Updates;
+use headwater_operators::time::{SINCE_EVER, Time};
+
+use super::intake::{FeedKind, Intake, share_out};
+use super::message::{Command, FeedId, QuerySpec, RelationFeeds};
+use super::query::{Hold, QueryShared};
+use super::session::{Inner, Reading};
+use super::table::{Origin, Run};
+use crate::columns::Columns;
+use crate::error::{Error, Result};
+use crate::plan::{OnError, Plan, Relation};
+use crate::render::codec::Codec;
+use crate::render::{ArrangementId, Sharing};
+
+/// An arrangement that a running query shares.
+pub(crate) struct Offered {
+    owner: Arc<QueryShared>,
+    /// The tables of that query: another table can have the name later.
+    tables: Vec<(Relation, FeedId)>,
+}
+
+/// The arrangements that there are on the workers, for queries to share.
+#[derive(Default)]
+pub(crate) struct Arrangements(HashMap<ArrangementId, Offered>);
+
+impl Arrangements {
+    /// Forgets those of a query that is dropped.
+    pub fn forget(&mut self, query: u64) {
+        self.0.retain(|_, offered| offered.owner.id != query);
+    }
+}
+
+/// A query on its way to the workers.
+pub(super) struct Attach {
+    pub shared: Arc<QueryShared>,
+    pub plan: Plan,
+    pub reading: Reading,
+    /// Whether streams are read from here on only.
+    pub from_now: bool,
+    pub store: Option<Arc<Codec>>,
+    pub tables: Vec<(Relation, Arc<Run>)>,
+    pub views: Vec<(Relation, Arc<QueryShared>)>,
+    /// The time at which the views are read, if something is closed in them.
+    pub views_at: Option<Time>,
+    /// Keeps that time readable.
+    pub holds: Vec<Hold>,
+}
+
+/// How the tables of a query are connected.
+struct Connected {
+    as_of: Time,
+    tables: Vec<RelationFeeds>,
+    /// What tables keep of their past, each part a feed that ends.
+    histories: Vec<(FeedId, Vec<Updates<Columns>>)>,
+    /// Runs that read again what has gone by.
+    replays: HashMap<String, Arc<Run>>,
+    /// Runs to start once the query is there.
+    start: Vec<Arc<Run>>,
+}
+
+impl Attach {
+    /// Connects the query and has it rendered.
+    pub fn run(mut self, session: &Inner) -> Result<()> {
+        // The order of all locks: this one, the intakes of tables that lead, of those that follow, the sequencer.
+        let mut arrangements = session.arrangements.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut live: BTreeMap<(bool, String), Arc<Run>> = BTreeMap::new();
+        for (_, run) in &self.tables {
+            let declaration = &run.declaration;
+            live.insert((declaration.event_time.is_none(), declaration.name.clone()), run.clone());
+        }
+        let mut intakes: HashMap<String, MutexGuard<'_, Intake>> = HashMap::new();
+        for ((_, name), run) in &live {
+            intakes.insert(name.clone(), run.lock());
+        }
+        let own: Vec<(Relation, FeedId)> =
+            self.tables.iter().map(|(relation, _)| (relation.clone(), intakes[relation.name()].feed)).collect();
+
+        let offers = self.reading == Reading::Live && !self.from_now;
+        let (sharing, since) = self.share(&arrangements, &own, offers);
+        let mut connected = Connected {
+            as_of: self.views_at.filter(|_| self.reading == Reading::Live).unwrap_or(SINCE_EVER).max(since),
+            tables: Vec::new(),
+            histories: Vec::new(),
+            replays: HashMap::new(),
+            start: Vec::new(),
+        };
+        for (relation, run) in &self.tables {
+            let Some(intake) = intakes.get_mut(relation.name()) else { continue };
+            if sharing.relations.contains(relation) {
+                self.connect(session, relation, run, intake, &mut connected)?;
+            } else {
+                run.depend(&self.shared);
+            }
+        }
+        let Connected { as_of, tables, histories, start, .. } = connected;
+        let texts = Arc::new(Codec::verbatim(vec![DataType::Utf8; 3])?);
+        let stores = |does: bool| (does && self.store.is_some()).then(|| texts.clone());
+        let errors = stores(self.plan.on_error == OnError::DeadLetter);
+        let faults = stores(self.plan.nodes[self.plan.root].properties.fails);
+        self.shared.begin(as_of);
+        let spec = Arc::new(QuerySpec {
+            id: self.shared.id,
+            name: self.shared.name.clone(),
+            plan: self.plan,
+            tables,
+            views: self.views.iter().map(|(relation, view)| (relation.clone(), view.id)).collect(),
+            as_of,
+            views_at: self.views_at,
+            imports: sharing.imports,
+            offers,
+            once: self.reading != Reading::Live,
+            store: self.store,
+            errors,
+            faults,
+            shared: self.shared.clone(),
+        });
+        let sequencer = &session.context().sequencer;
+        let holds = Arc::new(self.holds);
+        sequencer.lock().command(|| Command::AddQuery { spec: spec.clone(), _holds: holds.clone() });
+        drop(holds);
+        if offers {
+            for id in sharing.offers {
+                arrangements.0.insert(id, Offered { owner: self.shared.clone(), tables: own.clone() });
+            }
+        }
+        for (feed, history) in histories {
+            let mut turn = 0;
+            history.into_iter().for_each(|updates| share_out(sequencer, feed, updates, &mut turn));
+            sequencer.lock().frontier(feed, None);
+        }
+        drop((intakes, arrangements));
+        let deferred = self.reading == Reading::Live && session.deferred.load(Ordering::Acquire);
+        // Replays are never deferred: only the session's own runs wait for the end of the script.
+        let now = start.iter().filter(|run| !deferred || run.is_replay());
+        now.into_iter().try_for_each(|run| run.start(self.reading == Reading::AvailableNow))
+    }
+
+    /// What is taken from other queries, kept readable, and the earliest time at which all of that can be read.
+    fn share(&mut self, there: &Arrangements, own: &[(Relation, FeedId)], allowed: bool) -> (Sharing, Time) {
+        let is_own = |table: &(Relation, FeedId)| own.iter().any(|other| other == table);
+        let offered =
+            |id: &ArrangementId| there.0.get(id).filter(|offered| allowed && offered.owner.failure().is_none());
+        let sharing = Sharing::of(&self.plan, &mut |id| {
+            // The same operators over the same relations: of the owner's tables all that the collection needs are here.
+            offered(id).is_some_and(|offered| {
+                let named = |relation: &Relation| own.iter().any(|(other, _)| other == relation);
+                offered.tables.iter().filter(|(relation, _)| named(relation)).all(is_own)
+            })
+        });
+        let mut since = SINCE_EVER;
+        for owner in sharing.imports.iter().filter_map(offered).map(|offered| &offered.owner) {
+            let hold = loop {
+                let from = owner.since().max(since);
+                if let Some(hold) = owner.hold_from(from) {
+                    since = from;
+                    break hold;
+                }
+            };
+            self.holds.push(hold);
+        }
+        (sharing, since)
+    }
+
+    /// Connects one relation of a table.
+    fn connect(
+        &self,
+        session: &Inner,
+        relation: &Relation,
+        run: &Arc<Run>,
+        intake: &mut Intake,
+        connected: &mut Connected,
+    ) -> Result<()> {
+        let (name, declaration) = (relation.name(), &run.declaration);
+        let (drop_late, late_only) = match relation {
+            Relation::Table { drop_late, .. } => (*drop_late, false),
+            Relation::Late { .. } => (false, true),
+            Relation::View { .. } | Relation::Errors { .. } => return Ok(()),
+        };
+        let goes_on = self.reading == Reading::Live && !declaration.is_static;
+        let untouched = !run.has_started() && intake.counts.rows == 0;
+        let is_stream = declaration.event_time.is_some() || !matches!(declaration.origin, Origin::Memory);
+        let from_now = self.from_now && goes_on && is_stream && !untouched;
+        let mut feeds = Vec::new();
+        if goes_on || (self.reading == Reading::Live && untouched) {
+            feeds.extend(intake.feeds(drop_late, late_only));
+            run.depend(&self.shared);
+        }
+        match &declaration.origin {
+            _ if from_now => {
+                let closed = intake.frontier().and_then(|frontier| frontier.checked_sub(1));
+                connected.as_of = connected.as_of.max(closed.unwrap_or(SINCE_EVER));
+            }
+            Origin::Memory => {
+                let feed = session.context().sequencer.number();
+                let wanted = |kind: FeedKind| match kind {
+                    FeedKind::OnTime => !late_only,
+                    FeedKind::Late => late_only || !drop_late,
+                };
+                if let Some(history) = intake.history.as_ref().filter(|history| !history.is_empty()) {
+                    connected.as_of = connected.as_of.max(history.since());
+                    feeds.push((feed, Some(SINCE_EVER)));
+                    connected.histories.push((feed, history.updates(wanted)));
+                }
+            }
+            Origin::Channel if goes_on && intake.counts.rows == 0 => {}
+            Origin::Channel => return Err(past_is_gone(name)),
+            Origin::Connector(..) if self.reading == Reading::Live && untouched => connected.start.push(run.clone()),
+            Origin::Connector(..) => {
+                if run.guarantee()? == Guarantee::Once {
+                    return Err(past_is_gone(name));
+                }
+                let again = connected.replays.entry(name.to_owned()).or_insert_with(|| {
+                    if goes_on {
+                        Run::replay(declaration.clone(), intake.cuts(), intake.positions.clone(), session.context())
+                    } else {
+                        Run::new(declaration.clone(), session.context(), true)
+                    }
+                });
+                feeds.extend(again.lock().feeds(drop_late, late_only));
+                again.depend(&self.shared);
+                connected.start.push(again.clone());
+            }
+        }
+        connected.tables.push(RelationFeeds { relation: relation.clone(), feeds });
+        Ok(())
+    }
+}
+
+fn past_is_gone(table: &str) -> Error {
+    Error::user(format!(
+        "table '{table}' has already been read and its source can't be read again: create the query before rows \
+         arrive, or a view FROM NOW"
+    ))
+}

@@ -1,0 +1,133 @@
+//! What a table in memory keeps of its past, for queries that come later.
+
+use arrow::datatypes::SchemaRef;
+use headwater_operators::Updates;
+use headwater_operators::time::{SINCE_EVER, Time};
+
+use super::intake::FeedKind;
+use crate::columns::Columns;
+use crate::render::codec::Codec;
+
+/// With at most so many retractions the history is kept as it is.
+const FEW: usize = 1 << 14;
+
+/// All updates of a table. Those before a time are summed up once many of them are retractions, so that a table whose
+/// rows come and go takes room for those that are there.
+pub(crate) struct History {
+    parts: Vec<(FeedKind, Updates<Columns>)>,
+    rows: usize,
+    /// Retractions since the last time that updates were summed up.
+    retractions: usize,
+    since: Time,
+    /// None where the columns' types have no order.
+    codec: Option<Codec>,
+}
+
+impl History {
+    pub fn new(schema: &SchemaRef) -> Self {
+        let codec = Codec::verbatim(schema.fields().iter().map(|f| f.data_type().clone())).ok();
+        History { parts: Vec::new(), rows: 0, retractions: 0, since: SINCE_EVER, codec }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// The times before this one are not told apart any more.
+    pub fn since(&self) -> Time {
+        self.since
+    }
+
+    pub fn push(&mut self, kind: FeedKind, updates: Updates<Columns>) {
+        self.rows += updates.len();
+        self.retractions += updates.diffs.iter().filter(|diff| **diff < 0).count();
+        self.parts.push((kind, updates));
+    }
+
+    /// The updates of the kinds that are wanted.
+    pub fn updates(&self, wanted: impl Fn(FeedKind) -> bool) -> Vec<Updates<Columns>> {
+        self.parts.iter().filter(|(kind, _)| wanted(*kind)).map(|(_, updates)| updates.clone()).collect()
+    }
+
+    /// Says that the times up to `closed` are closed.
+    pub fn close(&mut self, closed: Time) {
+        let Some(codec) = self.codec.as_ref().filter(|_| closed > self.since) else { return };
+        if self.retractions < FEW.max(self.rows / 4) {
+            return;
+        }
+        self.since = closed;
+        self.retractions = 0;
+        let parts = std::mem::take(&mut self.parts);
+        for kind in [FeedKind::OnTime, FeedKind::Late] {
+            let of_kind: Vec<_> = parts.iter().filter(|part| part.0 == kind).map(|part| &part.1).collect();
+            let mut all = Updates::concat(&of_kind);
+            all.times.iter_mut().for_each(|time| *time = closed.max(*time));
+            let all = summed(all, codec);
+            if !all.is_empty() {
+                self.parts.push((kind, all));
+            }
+        }
+        self.rows = self.parts.iter().map(|(_, updates)| updates.len()).sum();
+    }
+}
+
+/// The updates with one for each row and time.
+fn summed(all: Updates<Columns>, codec: &Codec) -> Updates<Columns> {
+    if all.is_empty() {
+        return all;
+    }
+    let rows = codec.encode(&all.data.arrays, all.data.rows);
+    let mut order: Vec<usize> = (0..all.len()).collect();
+    order.sort_unstable_by(|&a, &b| (all.times[a], rows.get(a)).cmp(&(all.times[b], rows.get(b))));
+    let (mut kept, mut diffs) = (Vec::new(), Vec::new());
+    for group in order.chunk_by(|&a, &b| all.times[a] == all.times[b] && rows.get(a) == rows.get(b)) {
+        let diff: i64 = group.iter().map(|&row| all.diffs[row]).sum();
+        if diff != 0 {
+            kept.push(group[0] as u32);
+            diffs.push(diff);
+        }
+    }
+    Updates { diffs, ..all.gather(&kept) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{AsArray, Int64Array};
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+
+    use super::*;
+
+    #[test]
+    fn what_comes_and_goes_is_forgotten() {
+        let schema = Arc::new(Schema::new(vec![Field::new("k", DataType::Int64, true)]));
+        let mut history = History::new(&schema);
+        let keys = |range: std::ops::Range<i64>| Columns {
+            rows: range.clone().count(),
+            arrays: vec![Arc::new(Int64Array::from_iter_values(range))],
+        };
+        let n = FEW as i64;
+        for round in 0..50 {
+            history.push(FeedKind::OnTime, Updates::uniform(keys(0..n), 2 * round, 1));
+            history.push(FeedKind::OnTime, Updates::uniform(keys(0..n), 2 * round + 1, -1));
+            history.push(FeedKind::Late, Updates::uniform(keys(round as i64..round as i64 + 1), 2 * round, 1));
+            history.close(2 * round);
+            assert!(history.rows <= 4 * FEW + 50, "{} rows in round {round}", history.rows);
+        }
+        assert!(history.since() > 90);
+        let sum = |kind| {
+            let mut sums = std::collections::BTreeMap::new();
+            for updates in history.updates(|other| other == kind) {
+                let keys = updates.data.arrays[0].as_primitive::<Int64Type>();
+                for (row, diff) in updates.diffs.iter().enumerate() {
+                    *sums.entry(keys.value(row)).or_insert(0) += diff;
+                }
+            }
+            sums.retain(|_, n| *n != 0);
+            sums
+        };
+        assert!(sum(FeedKind::OnTime).is_empty());
+        assert_eq!(sum(FeedKind::Late), (0..50).map(|k| (k, 1)).collect());
+    }
+}
