@@ -98,7 +98,7 @@ impl Subscription {
             // An answer that is about to come is met awake: to sleep and be woken costs more than it.
             let asked = Instant::now();
             while self.receiver.is_empty() && asked.elapsed() < AWAKE && Instant::now() < until {
-                std::hint::spin_loop();
+                std::thread::yield_now();
             }
             match self.receiver.recv_deadline(until) {
                 Ok(output) => self.absorb(output)?,

@@ -249,7 +249,8 @@ impl WorkerState {
             } else if busy.elapsed() < LINGER && self.receiver.is_empty() {
                 // Rounds follow each other closely: what comes next is met awake.
                 worker.step();
-                std::hint::spin_loop();
+                // Where cores are scarce, whoever brings it needs this one.
+                std::thread::yield_now();
             } else if self.receiver.is_empty() {
                 worker.step_or_park(Some(PARK));
             }

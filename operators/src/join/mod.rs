@@ -8,7 +8,8 @@
 //!
 //! [`semi`] keeps the left rows whose key the right side has, [`anti`] those whose key it lacks. They follow time
 //! order, so that at each time the output changes only by what differs: a row that gets its first match at `t` leaves the
-//! antijoin at `t`, when it enters the join. An outer join is the union of the join and of the antijoins.
+//! antijoin at `t`, when it enters the join. [`left_outer`] and [`full_outer`] are the join with the antijoins: no time
+//! shows a row both with a match and without one.
 
 use std::collections::VecDeque;
 
@@ -21,6 +22,7 @@ use timely::dataflow::operators::generic::Operator;
 use timely::progress::Antichain;
 
 use crate::arrange::{Arranged, QUANTUM, RowTrace, SharedBatch};
+use crate::keyed::Keyed;
 use crate::rows::Rows;
 use crate::time::{SINCE_EVER, Time};
 use crate::turn::{Turn, Turns};
@@ -173,6 +175,27 @@ impl Side {
         }
         true
     }
+}
+
+/// The left outer join: the pairs, and the left rows without a match.
+pub fn left_outer<'scope>(
+    left: Arranged<'scope>,
+    right: Arranged<'scope>,
+    name: &str,
+) -> (UpdateStream<'scope, Joined>, UpdateStream<'scope, Keyed<Rows>>) {
+    let unmatched = anti(left.clone(), right.clone(), &format!("{name}: left without match"));
+    (join(left, right, name), unmatched)
+}
+
+/// The full outer join: the pairs, the left rows without a match, and the right rows without one.
+pub fn full_outer<'scope>(
+    left: Arranged<'scope>,
+    right: Arranged<'scope>,
+    name: &str,
+) -> (UpdateStream<'scope, Joined>, UpdateStream<'scope, Keyed<Rows>>, UpdateStream<'scope, Keyed<Rows>>) {
+    let unmatched = anti(right.clone(), left.clone(), &format!("{name}: right without match"));
+    let (pairs, lefts) = left_outer(left, right, name);
+    (pairs, lefts, unmatched)
 }
 
 /// The inner join of two arrangements by key. See the [module](self).

@@ -5,7 +5,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use timely::dataflow::operators::{Input, InspectCore, Probe};
 
-use super::{anti, join, semi};
+use super::{anti, full_outer, join, left_outer, semi};
 use crate::arrange::arrange;
 use crate::keyed::Keyed;
 use crate::rows::Rows;
@@ -24,6 +24,7 @@ enum Kind {
     Semi,
     Anti,
     LeftOuter,
+    FullOuter,
     /// The left side joined with itself.
     OfItself,
 }
@@ -52,10 +53,23 @@ fn run(workers: usize, seed: u64, kind: Kind, changes: &[Change<Row>]) -> Histor
             let (two, right) = scope.new_input::<Updates<Keyed<Rows>>>();
             let (left, right) = (arrange(left, "left"), arrange(right, "right"));
             let probe = timely::dataflow::ProbeHandle::new();
-            if matches!(kind, Kind::Inner | Kind::LeftOuter | Kind::OfItself) {
-                let right = if kind == Kind::OfItself { left.clone() } else { right.clone() };
+            let (pairs, lefts, rights) = match kind {
+                Kind::Inner => (Some(join(left, right, "join")), None, None),
+                Kind::OfItself => (Some(join(left.clone(), left, "join")), None, None),
+                Kind::Semi => (None, Some(semi(left, right, "semi")), None),
+                Kind::Anti => (None, Some(anti(left, right, "anti")), None),
+                Kind::LeftOuter => {
+                    let (pairs, lefts) = left_outer(left, right, "outer");
+                    (Some(pairs), Some(lefts), None)
+                }
+                Kind::FullOuter => {
+                    let (pairs, lefts, rights) = full_outer(left, right, "outer");
+                    (Some(pairs), Some(lefts), Some(rights))
+                }
+            };
+            if let Some(pairs) = pairs {
                 let seen = seen.clone();
-                join(left.clone(), right, "join")
+                pairs
                     .inspect_container(move |event| {
                         if let Ok((held, batch)) = event {
                             let mut seen = seen.lock().unwrap();
@@ -70,20 +84,17 @@ fn run(workers: usize, seed: u64, kind: Kind, changes: &[Change<Row>]) -> Histor
                     })
                     .probe_with(&probe);
             }
-            let by_presence = match kind {
-                Kind::Semi => Some(semi(left, right, "semi")),
-                Kind::Anti | Kind::LeftOuter => Some(anti(left, right, "anti")),
-                Kind::Inner | Kind::OfItself => None,
-            };
-            if let Some(by_presence) = by_presence {
+            for (alone, is_left) in [(lefts, true), (rights, false)] {
+                let Some(alone) = alone else { continue };
                 let seen = seen.clone();
-                by_presence
+                alone
                     .inspect_container(move |event| {
                         if let Ok((held, batch)) = event {
                             let mut seen = seen.lock().unwrap();
                             for i in 0..batch.times.len() {
                                 assert!(*held <= batch.times[i]);
-                                let pair = (batch.data.keys.get(i).to_vec(), batch.data.vals.get(i).to_vec(), vec![]);
+                                let (key, val) = (batch.data.keys.get(i).to_vec(), batch.data.vals.get(i).to_vec());
+                                let pair = if is_left { (key, val, vec![]) } else { (key, vec![], val) };
                                 *seen.entry((batch.times[i], pair)).or_default() += batch.diffs[i];
                             }
                         }
@@ -141,8 +152,17 @@ fn model(kind: Kind, rows: &BTreeMap<Row, i64>) -> BTreeMap<Pair, i64> {
             }
         }
         let has = matches.iter().map(|(_, m)| **m).sum::<i64>() > 0;
-        if (kind == Kind::Semi && has) || (matches!(kind, Kind::Anti | Kind::LeftOuter) && !has) {
+        let alone = matches!(kind, Kind::Anti | Kind::LeftOuter | Kind::FullOuter);
+        if (kind == Kind::Semi && has) || (alone && !has) {
             *out.entry((key.clone(), left.clone(), vec![])).or_default() += n;
+        }
+    }
+    if kind == Kind::FullOuter {
+        for ((_, key, right), n) in rows.iter().filter(|((left, ..), _)| !*left) {
+            let has = rows.iter().filter(|((left, k, _), _)| *left && k == key).map(|(_, n)| *n).sum::<i64>() > 0;
+            if !has {
+                *out.entry((key.clone(), vec![], right.clone())).or_default() += n;
+            }
         }
     }
     out.retain(|_, n| *n != 0);
@@ -164,7 +184,7 @@ fn check(seed: u64, kind: Kind, workers: usize, steps: usize, keys: u8, times: T
 #[test]
 fn joins_like_the_model() {
     for seed in 0..60 {
-        for kind in [Kind::Inner, Kind::Semi, Kind::Anti, Kind::LeftOuter, Kind::OfItself] {
+        for kind in [Kind::Inner, Kind::Semi, Kind::Anti, Kind::LeftOuter, Kind::FullOuter, Kind::OfItself] {
             let times = [1, 10, 1000][seed as usize % 3];
             check(seed, kind, [1, 1, 2, 4][seed as usize % 4], 60, 1 + (seed % 7) as u8, times);
         }
