@@ -1,8 +1,8 @@
 //! A session: tables, views and sinks, and the workers that keep them up to date.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use crossbeam_channel::unbounded;
@@ -82,6 +82,8 @@ impl SessionBuilder {
             mode: Mutex::new(self.mode),
             deferred: AtomicBool::new(false),
             inputs: AtomicU32::new(0),
+            cancels: AtomicU64::new(0),
+            private: Mutex::default(),
             changing: Mutex::new(()),
         };
         Ok(Session(Arc::new(inner)))
@@ -135,6 +137,10 @@ pub(crate) struct Inner {
     /// Whether tables wait to be started, so that all queries of a script see them from the beginning.
     deferred: AtomicBool,
     inputs: AtomicU32,
+    /// How often [`Session::cancel`] was called.
+    cancels: AtomicU64,
+    /// Runs that read for one query.
+    private: Mutex<Vec<Weak<Run>>>,
     /// Held while a statement changes tables.
     pub changing: Mutex<()>,
 }
@@ -213,6 +219,12 @@ impl Session {
     pub fn stop(&self) {
         self.0.stop();
     }
+
+    /// Ends what other threads are waiting for in this session: answers that are collected, statements that change
+    /// tables, views that are still being read. They get [`Error::Cancelled`]; views and sinks go on.
+    pub fn cancel(&self) {
+        self.0.cancels.fetch_add(1, Ordering::AcqRel);
+    }
 }
 
 impl Inner {
@@ -269,7 +281,7 @@ impl Inner {
     pub fn begin(&self) -> Result<()> {
         self.deferred.store(false, Ordering::Release);
         let runs: Vec<_> = self.catalog().tables.values().filter(|run| run.is_used()).cloned().collect();
-        runs.iter().try_for_each(|run| run.start(false))
+        runs.iter().try_for_each(|run| run.start(Reading::Live))
     }
 
     /// Ends the tables that are in memory: nobody will push any more.
@@ -281,8 +293,23 @@ impl Inner {
     }
 
     pub fn stop(&self) {
-        let runs: Vec<_> = self.catalog().tables.values().cloned().collect();
+        let mut runs: Vec<_> = self.catalog().tables.values().cloned().collect();
+        runs.extend(self.private().iter().filter_map(Weak::upgrade));
         runs.iter().for_each(|run| run.stop());
+    }
+
+    fn private(&self) -> MutexGuard<'_, Vec<Weak<Run>>> {
+        self.private.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For [`Inner::check`], when a call begins that may wait.
+    pub fn cancels(&self) -> u64 {
+        self.cancels.load(Ordering::Acquire)
+    }
+
+    /// Errors: [`Session::cancel`] was called since there were `before` cancels.
+    pub fn check(&self, before: u64) -> Result<()> {
+        if self.cancels() == before { Ok(()) } else { Err(Error::Cancelled) }
     }
 
     pub fn create_view(self: &Arc<Self>, name: &str, plan: &LogicalPlan, store: bool, text: String) -> Result<View> {
@@ -290,7 +317,7 @@ impl Inner {
         let properties = physical.nodes[physical.root].properties.clone();
         let schema = self.planner().view_schema(plan)?;
         let reads = relations(&physical).into_iter().map(|r| r.name().to_owned()).collect();
-        let shared = self.install(name, physical, Reading::Live, store, None)?;
+        let shared = self.install(name, physical, Reading::Live, store, None, self.cancels())?;
         let bounded = properties.is_static;
         let meta = ViewMeta { name: name.to_owned(), schema, properties, bounded, definition: None };
         self.planner_mut().register_view(meta);
@@ -321,11 +348,12 @@ impl Inner {
         trigger: Trigger,
         reading: Reading,
     ) -> Result<Subscription> {
+        let cancels = self.cancels();
         let emitter = Emitter::new(mode, Shape::of(&plan), self.workers)?;
         let (sender, receiver) = unbounded();
         let reading = if trigger == Trigger::AvailableNow { Reading::AvailableNow } else { reading };
-        let shared = self.install(name, plan, reading, false, Some(sender))?;
-        Ok(Subscription::new(self.clone(), shared, receiver, emitter, trigger))
+        let shared = self.install(name, plan, reading, false, Some(sender), cancels)?;
+        Ok(Subscription::new(self.clone(), shared, receiver, emitter, trigger, cancels))
     }
 
     /// Renders a plan on all workers and connects it to its relations.
@@ -336,6 +364,7 @@ impl Inner {
         reading: Reading,
         store: bool,
         output: Option<crossbeam_channel::Sender<super::query::Output>>,
+        cancels: u64,
     ) -> Result<Arc<QueryShared>> {
         let id = self.context.sequencer.number();
         let schema = plan.schema.clone();
@@ -369,7 +398,7 @@ impl Inner {
         };
         let shared = QueryShared::new(id, name.to_owned(), schema, self.workers, output, upstream, runs);
         let read: Vec<_> = views.iter().map(|(_, shared)| shared.clone()).collect();
-        let hold = hold_all(&read, reading == Reading::Live)?;
+        let hold = self.hold_all(&read, reading == Reading::Live, cancels)?;
         let plan_result = self.attach(&shared, plan, reading, store, tables, &views, hold);
         if let Some(hold) = hold {
             views.iter().for_each(|(_, view)| view.release(hold));
@@ -403,7 +432,7 @@ impl Inner {
         let mut feeds = Vec::new();
         let mut histories = Vec::new();
         let mut replays: HashMap<String, Arc<Run>> = HashMap::new();
-        let mut start: Vec<(Arc<Run>, bool)> = Vec::new();
+        let mut start: Vec<(Arc<Run>, Reading)> = Vec::new();
         for (relation, run) in &tables {
             let name = &run.declaration.name;
             let Some(intake) = guards.get_mut(name) else { continue };
@@ -413,6 +442,7 @@ impl Inner {
                 Relation::View { .. } => continue,
             };
             let untouched = !run.has_started() && intake.counts.rows == 0;
+            let once = run.guarantee() == Guarantee::Once;
             let mut of_relation = Vec::new();
             let from_history = match (&run.declaration.origin, reading) {
                 (Origin::Memory, Reading::Live) => {
@@ -427,22 +457,24 @@ impl Inner {
                     false
                 }
                 (Origin::Channel, _) => return Err(past_is_gone(name)),
-                (Origin::Connector(..), Reading::Live) if untouched => {
+                (Origin::Connector(..), _) if untouched && (once || reading == Reading::Live) => {
                     of_relation.extend(intake.feeds(drop_late, late_only));
-                    start.push((run.clone(), false));
+                    start.push((run.clone(), Reading::Live));
                     run.depend(shared);
                     false
                 }
+                (Origin::Connector(..), _) if once => return Err(past_is_gone(name)),
                 (Origin::Connector(..), _) => {
-                    if run.guarantee()? == Guarantee::Once {
-                        return Err(past_is_gone(name));
-                    }
                     let again = replays.entry(name.clone()).or_insert_with(|| {
                         if reading == Reading::Live && !run.declaration.is_static {
                             let limit = intake.positions.clone();
                             Run::replay(run.declaration.clone(), intake.cuts(), limit, &self.context)
                         } else {
-                            Run::new(run.declaration.clone(), &self.context, true)
+                            let again = Run::new(run.declaration.clone(), &self.context, true);
+                            let mut private = self.private();
+                            private.retain(|run| run.strong_count() > 0);
+                            private.push(Arc::downgrade(&again));
+                            again
                         }
                     });
                     of_relation.extend(again.lock().feeds(drop_late, late_only));
@@ -451,7 +483,7 @@ impl Inner {
                         run.depend(shared);
                     }
                     again.depend(shared);
-                    start.push((again.clone(), reading == Reading::AvailableNow));
+                    start.push((again.clone(), reading));
                     false
                 }
             };
@@ -488,10 +520,10 @@ impl Inner {
         }
         drop(guards);
         if reading != Reading::Live || !self.deferred.load(Ordering::Acquire) {
-            start.iter().try_for_each(|(run, available_now)| run.start(*available_now))?;
+            start.iter().try_for_each(|(run, reading)| run.start(*reading))?;
         } else {
             // Replays are never deferred: only the session's own runs wait for the end of the script.
-            start.iter().filter(|(run, _)| run.is_replay()).try_for_each(|(run, _)| run.start(false))?;
+            start.iter().filter(|(run, _)| run.is_replay()).try_for_each(|(run, reading)| run.start(*reading))?;
         }
         Ok(())
     }
@@ -511,7 +543,7 @@ impl Inner {
         if let Some(failure) = stored.shared.failure() {
             return Err(failure);
         }
-        let Some(as_of) = hold_all(std::slice::from_ref(&stored.shared), false)? else {
+        let Some(as_of) = self.hold_all(std::slice::from_ref(&stored.shared), false, self.cancels())? else {
             return Ok((SINCE_EVER, Vec::new()));
         };
         let (sender, receiver) = unbounded();
@@ -526,49 +558,50 @@ impl Inner {
         stored.shared.release(as_of);
         Ok((as_of, rows))
     }
+
+    /// A time at which all views can be read, held in each of them; `None` when nothing is closed yet.
+    ///
+    /// Everything that is closed in the views' tables now is seen: it waits until the views have worked that through. The
+    /// time is the last that is closed in all of them. Views that have ended are read at the largest time, or, by a query
+    /// that goes on (`live`), from the earliest time on that they still tell apart.
+    fn hold_all(&self, views: &[Arc<QueryShared>], live: bool, cancels: u64) -> Result<Option<Time>> {
+        let goals: Vec<_> = views.iter().map(|view| view.reachable()).collect();
+        loop {
+            if let Some(failed) = views.iter().find_map(|view| view.failure()) {
+                return Err(failed);
+            }
+            let behind = |(view, goal): (&Arc<QueryShared>, &Option<Time>)| match (view.frontier(), goal) {
+                (None, _) => false,
+                (Some(_), None) => true,
+                (Some(frontier), Some(goal)) => frontier < *goal,
+            };
+            if views.iter().zip(&goals).any(behind) {
+                if let Some(stopped) = views.iter().find(|view| view.stopped.load(Ordering::Acquire)) {
+                    return Err(Error::user(format!("view '{}' was stopped", stopped.name)));
+                }
+                self.check(cancels)?;
+                std::thread::sleep(Duration::from_micros(50));
+                continue;
+            }
+            let time = match views.iter().filter_map(|view| view.frontier()).min() {
+                Some(frontier) => frontier.checked_sub(1),
+                None if live => views.iter().map(|view| view.since()).max(),
+                None => Some(Time::MAX - 1),
+            };
+            let Some(time) = time else { return Ok(None) };
+            let held = views.iter().take_while(|view| view.hold_at(time)).count();
+            if held == views.len() {
+                return Ok(Some(time));
+            }
+            views[..held].iter().for_each(|view| view.release(time));
+        }
+    }
 }
 
 fn past_is_gone(table: &str) -> Error {
     Error::user(format!(
         "table '{table}' has already been read and its source can't be read again: create the query before rows arrive"
     ))
-}
-
-/// A time at which all views can be read, held in each of them; `None` when nothing is closed yet.
-///
-/// Everything that is closed in the views' tables now is seen: it waits until the views have worked that through. The
-/// time is the last that is closed in all of them. Views that have ended are read at the largest time, or, by a query
-/// that goes on (`live`), from the earliest time on that they still tell apart.
-fn hold_all(views: &[Arc<QueryShared>], live: bool) -> Result<Option<Time>> {
-    let goals: Vec<_> = views.iter().map(|view| view.reachable()).collect();
-    loop {
-        if let Some(failed) = views.iter().find_map(|view| view.failure()) {
-            return Err(failed);
-        }
-        let behind = |(view, goal): (&Arc<QueryShared>, &Option<Time>)| match (view.frontier(), goal) {
-            (None, _) => false,
-            (Some(_), None) => true,
-            (Some(frontier), Some(goal)) => frontier < *goal,
-        };
-        if views.iter().zip(&goals).any(behind) {
-            if let Some(stopped) = views.iter().find(|view| view.stopped.load(Ordering::Acquire)) {
-                return Err(Error::user(format!("view '{}' was stopped", stopped.name)));
-            }
-            std::thread::sleep(Duration::from_micros(50));
-            continue;
-        }
-        let time = match views.iter().filter_map(|view| view.frontier()).min() {
-            Some(frontier) => frontier.checked_sub(1),
-            None if live => views.iter().map(|view| view.since()).max(),
-            None => Some(Time::MAX - 1),
-        };
-        let Some(time) = time else { return Ok(None) };
-        let held = views.iter().take_while(|view| view.hold_at(time)).count();
-        if held == views.len() {
-            return Ok(Some(time));
-        }
-        views[..held].iter().for_each(|view| view.release(time));
-    }
 }
 
 /// The relations that a plan reads, each once.

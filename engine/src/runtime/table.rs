@@ -13,6 +13,7 @@ use headwater_operators::stamp::{Cuts, Follow, Follower, SessionTime, Stamper};
 use super::intake::{Intake, Stamping, stamp_config};
 use super::message::Sequencer;
 use super::query::QueryShared;
+use super::session::Reading;
 use super::spawn::spawn;
 use crate::error::{Error, Result};
 use crate::plan::catalog::{self, TableMeta};
@@ -156,14 +157,13 @@ impl Followers {
 
     /// Tells them that the session's event time has moved.
     pub fn follow(&self) {
-        let mut runs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        runs.retain(|run| match run.upgrade() {
-            Some(run) => {
-                run.lock().flush();
-                true
-            }
-            None => false,
-        });
+        let runs: Vec<_> = {
+            let mut runs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            runs.retain(|run| run.strong_count() > 0);
+            runs.iter().filter_map(Weak::upgrade).collect()
+        };
+        // Not under the lock of the list: runs are added while the lock of another run is held.
+        runs.iter().for_each(|run| run.lock().flush());
     }
 }
 
@@ -310,20 +310,19 @@ impl Run {
         dependents.iter().filter_map(Weak::upgrade).for_each(|query| act(&query));
     }
 
-    /// Starts reading, once. Tables that are pushed into need no reader. With `available_now` it reads what there is
-    /// and stops without ending.
-    pub fn start(self: &Arc<Self>, available_now: bool) -> Result<()> {
+    /// Starts reading, once: as declared, or what there is now. Tables that are pushed into need no reader.
+    pub fn start(self: &Arc<Self>, reading: Reading) -> Result<()> {
         if self.started.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
         let Origin::Connector(connector, spec) = &self.declaration.origin else { return Ok(()) };
         let mut spec = spec.clone();
-        spec.bounded |= self.declaration.is_static || available_now || self.limit.is_some();
+        spec.bounded |= self.declaration.is_static || reading != Reading::Live || self.limit.is_some();
         spec.schema = Some(self.declaration.schema.clone());
         let source = connector.source(&spec)?;
         let run = self.clone();
         spawn(format!("read {}", self.declaration.name), move || {
-            if let Err(error) = run.read(source, available_now) {
+            if let Err(error) = run.read(source, reading == Reading::AvailableNow) {
                 run.fail(error);
             }
         })?;
@@ -399,14 +398,11 @@ impl Run {
     }
 
     /// Whether a later query can read again what has gone by.
-    pub fn guarantee(&self) -> Result<Guarantee> {
+    pub fn guarantee(&self) -> Guarantee {
         match &self.declaration.origin {
-            Origin::Memory => Ok(Guarantee::Replayable),
-            Origin::Channel => Ok(Guarantee::Once),
-            Origin::Connector(connector, spec) => {
-                let spec = TableSpec { schema: Some(self.declaration.schema.clone()), ..spec.clone() };
-                Ok(connector.source(&spec)?.guarantee())
-            }
+            Origin::Memory => Guarantee::Replayable,
+            Origin::Channel => Guarantee::Once,
+            Origin::Connector(connector, _) => connector.guarantee(),
         }
     }
 }
