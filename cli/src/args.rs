@@ -58,7 +58,7 @@ pub enum Command {
 const RUN_EXAMPLES: &str = "\
 Examples:
   headwater run query.sql                  as the tables are declared
-  headwater run --stream query.sql         follow every file: new files and added lines
+  headwater run --stream query.sql         every table with a watermark as a stream
   headwater run --batch query.sql          read what there is, then end
   headwater run --format json query.sql    one JSON object a row
   headwater run - < query.sql              statements from standard input";
@@ -72,7 +72,7 @@ pub struct Run {
     /// Read every table to the end of what there is
     #[arg(long, conflicts_with = "stream")]
     pub batch: bool,
-    /// Follow every table that can grow
+    /// Read every table with a watermark as a stream
     #[arg(long)]
     pub stream: bool,
     /// What both commands take.

@@ -21,13 +21,18 @@ pub enum Failure {
     },
     /// Standard output is gone or full, or the terminal is.
     Output(io::Error),
+    /// Whoever asked no longer waits for the answer.
+    Cancelled,
 }
 
 impl Failure {
     /// Makes failures of what `source` holds.
     pub fn of(source: &str) -> impl Fn(headwater::Error) -> Failure + use<> {
         let source = source.to_owned();
-        move |error| Failure::Statement { source: source.clone(), error }
+        move |error| match error {
+            headwater::Error::Cancelled => Failure::Cancelled,
+            error => Failure::Statement { source: source.clone(), error },
+        }
     }
 
     /// Whether whoever read the output has gone away, as `head` does: no failure of ours.
@@ -49,6 +54,7 @@ impl fmt::Display for Failure {
             Failure::Statement { source, error } => write!(f, "error in {source}: {error}"),
             Failure::File { path, error } => write!(f, "error: can't read {path}: {error}"),
             Failure::Output(error) => write!(f, "error: can't write: {error}"),
+            Failure::Cancelled => write!(f, "cancelled"),
         }
     }
 }

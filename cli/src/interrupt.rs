@@ -1,4 +1,4 @@
-//! What goes on beside the work: Ctrl-C, and the line that shows progress.
+//! Ctrl-C.
 
 use std::io;
 use std::sync::Arc;
@@ -7,28 +7,37 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Listens for Ctrl-C and SIGTERM for as long as it lives: the first asks for a clean end, the second ends at once.
+/// Listens for signals for as long as it lives.
 pub struct Interrupts {
     runtime: Runtime,
 }
 
 impl Interrupts {
-    /// Begins to listen; `first` is called on the first signal, on another thread.
+    /// Listens for Ctrl-C and SIGTERM: the first asks for a clean end by calling `first`, the second ends at once.
     pub fn listen(first: impl Fn() + Send + Sync + 'static) -> io::Result<Self> {
+        Self::on(&[SignalKind::interrupt(), SignalKind::terminate()], move |earlier| match earlier {
+            0 => first(),
+            _ => end_at_once(),
+        })
+    }
+
+    /// Listens for Ctrl-C alone and calls `act` each time.
+    pub fn each(act: impl Fn() + Send + Sync + 'static) -> io::Result<Self> {
+        Self::on(&[SignalKind::interrupt()], move |_| act())
+    }
+
+    /// Calls `act` on another thread for each signal, with how many came before.
+    fn on(kinds: &[SignalKind], act: impl Fn(usize) + Send + Sync + 'static) -> io::Result<Self> {
         let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("signals").enable_all().build()?;
         let seen = Arc::new(AtomicUsize::new(0));
-        let first = Arc::new(first);
+        let act = Arc::new(act);
         let context = runtime.enter();
-        for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
-            let mut signals = signal(kind)?;
-            let (seen, first) = (seen.clone(), first.clone());
+        for kind in kinds {
+            let mut signals = signal(*kind)?;
+            let (seen, act) = (seen.clone(), act.clone());
             runtime.spawn(async move {
                 while signals.recv().await.is_some() {
-                    match seen.fetch_add(1, Ordering::Relaxed) {
-                        0 => first(),
-                        // As a shell reports a program that Ctrl-C has ended.
-                        _ => std::process::exit(130),
-                    }
+                    act(seen.fetch_add(1, Ordering::Relaxed));
                 }
             });
         }
@@ -40,4 +49,9 @@ impl Interrupts {
     pub fn handle(&self) -> &Handle {
         self.runtime.handle()
     }
+}
+
+/// Ends the program as a shell reports one that Ctrl-C has ended.
+pub fn end_at_once() {
+    std::process::exit(130)
 }

@@ -21,7 +21,8 @@ pub fn run(args: &Run, out: &mut dyn Write) -> Result<(), Failure> {
         (_, true) => RuntimeMode::Streaming,
         _ => RuntimeMode::Declared,
     };
-    let parsed = headwater::sql::parse(&text).map_err(&failed)?;
+    let mut parsed = headwater::sql::parse(&text).map_err(&failed)?;
+    leave_output_to_answers(&mut parsed);
     let session = Session::builder().workers(args.common.workers.get()).runtime_mode(mode).build().map_err(&failed)?;
     files::declare(&session, &parsed).map_err(&failed)?;
     let interrupts = {
@@ -34,7 +35,7 @@ pub fn run(args: &Run, out: &mut dyn Write) -> Result<(), Failure> {
             session.stop();
         })?
     };
-    let mut script = session.run_script(&text).map_err(&failed)?;
+    let mut script = session.run_parsed(&parsed).map_err(&failed)?;
     let mut notes = std::io::stderr().lock();
     for shown in &script.shown {
         match shown {
@@ -64,8 +65,21 @@ pub fn run(args: &Run, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Where there is a bare `SELECT`, sinks that print do so on standard error, unless they say where.
+pub fn leave_output_to_answers(statements: &mut [Parsed]) {
+    if !statements.iter().any(|parsed| matches!(parsed.statement, Statement::Query(_))) {
+        return;
+    }
+    for parsed in statements.iter_mut().filter(|parsed| prints(parsed)) {
+        if let Statement::CreateSink(sink) = &mut parsed.statement {
+            sink.options.0.entry("standard-error".into()).or_insert_with(|| "true".into());
+        }
+    }
+}
+
 fn prints(parsed: &Parsed) -> bool {
-    matches!(&parsed.statement, Statement::CreateSink(sink) if sink.connector.as_deref() == Some("print"))
+    matches!(&parsed.statement, Statement::CreateSink(sink)
+        if matches!(sink.connector.as_deref(), Some("print" | "console")))
 }
 
 /// The name and the text of a file of statements; `-` is standard input.

@@ -1,7 +1,9 @@
 //! `headwater sql`: statements typed one after another, or given at once.
 
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use clap::ValueEnum;
@@ -17,7 +19,7 @@ use rustyline::{Context, Editor, Helper};
 
 use crate::args::{Format, Sql};
 use crate::failure::Failure;
-use crate::interrupt::Interrupts;
+use crate::interrupt::{Interrupts, end_at_once};
 use crate::{files, output, run, scan};
 
 const HELP: &str = "\
@@ -31,6 +33,8 @@ Statements end with a semicolon and may take several lines.
   \\?             this help
   \\q             leave (as does Ctrl-D)
 
+Ctrl-C cancels the statement that runs, or clears the line.
+
   CREATE TABLE t (a INT, b TEXT);
   CREATE MATERIALIZED VIEW v AS SELECT b, sum(a) AS total FROM t GROUP BY b;
   INSERT INTO t VALUES (1, 'x'), (2, 'x');
@@ -41,16 +45,16 @@ Statements end with a semicolon and may take several lines.
 /// Runs `headwater sql`; answers go to `out`.
 pub fn sql(args: &Sql, out: &mut dyn Write) -> Result<(), Failure> {
     let session = Session::builder().workers(args.common.workers.get()).build().map_err(Failure::of(""))?;
-    let mut shell = Shell { session, format: args.common.format, timing: false, sinks: Vec::new() };
+    let format = args.common.format;
+    let mut shell = Shell { session, format, timing: false, sinks: Vec::new(), cancelled: Arc::default() };
     match &args.command {
-        Some(text) => shell.once("", text, out)?,
-        None if std::io::stdin().is_terminal() => shell.converse(out)?,
+        Some(text) => shell.once("", text, out),
+        None if io::stdin().is_terminal() => shell.converse(out),
         None => {
             let (source, text) = run::read(Path::new("-"))?;
-            shell.once(&source, &text, out)?;
+            shell.once(&source, &text, out)
         }
     }
-    shell.end()
 }
 
 /// A session with how its answers are shown.
@@ -59,6 +63,8 @@ struct Shell {
     format: Format,
     timing: bool,
     sinks: Vec<Query>,
+    /// Set by Ctrl-C at the prompt: what runs is to end.
+    cancelled: Arc<AtomicBool>,
 }
 
 /// What to do after a command.
@@ -73,7 +79,11 @@ impl Shell {
     fn once(&mut self, source: &str, text: &str, out: &mut dyn Write) -> Result<(), Failure> {
         let session = self.session.clone();
         let _interrupts = Interrupts::listen(move || session.stop())?;
-        self.statements(source, text, out)
+        let failed = Failure::of(source);
+        let mut parsed = headwater::sql::parse(text).map_err(&failed)?;
+        run::leave_output_to_answers(&mut parsed);
+        parsed.iter().try_for_each(|parsed| self.statement(parsed, &failed, out))?;
+        self.end()
     }
 
     /// Stops reading and waits until the sinks have written what was read.
@@ -85,10 +95,8 @@ impl Shell {
     /// Executes statements; the first that fails ends it.
     fn statements(&mut self, source: &str, text: &str, out: &mut dyn Write) -> Result<(), Failure> {
         let failed = Failure::of(source);
-        for parsed in headwater::sql::parse(text).map_err(&failed)? {
-            self.statement(&parsed, &failed, out)?;
-        }
-        Ok(())
+        let parsed = headwater::sql::parse(text).map_err(&failed)?;
+        parsed.iter().try_for_each(|parsed| self.statement(parsed, &failed, out))
     }
 
     fn statement(
@@ -99,6 +107,7 @@ impl Shell {
     ) -> Result<(), Failure> {
         let started = Instant::now();
         files::declare(&self.session, std::slice::from_ref(parsed)).map_err(failed)?;
+        self.go_on()?;
         let mut rows = None;
         match self.session.execute_one(parsed).map_err(failed)? {
             Outcome::Done(what) => eprintln!("{what}"),
@@ -109,7 +118,9 @@ impl Shell {
                 self.sinks.push(query);
             }
             Outcome::Rows(batch) => rows = Some(batch),
-            Outcome::Query(query) => rows = Some(query.collect().map_err(failed)?),
+            Outcome::Query(query) => {
+                rows = Some(query.collect().map_err(|error| failed(parsed.locate(error)))?);
+            }
         }
         if let Some(batch) = rows {
             output::write(out, self.format, &batch.schema(), std::slice::from_ref(&batch))?;
@@ -120,7 +131,13 @@ impl Shell {
         if self.timing {
             eprintln!("{:.1} ms", started.elapsed().as_secs_f64() * 1e3);
         }
-        Ok(out.flush()?)
+        out.flush()?;
+        self.go_on()
+    }
+
+    /// Errors: Ctrl-C was pressed.
+    fn go_on(&self) -> Result<(), Failure> {
+        if self.cancelled.load(Ordering::Acquire) { Err(Failure::Cancelled) } else { Ok(()) }
     }
 
     /// Reads statements from the terminal until the end.
@@ -132,6 +149,14 @@ impl Shell {
             // There is none before the first session.
             let _ = editor.load_history(file);
         }
+        let interrupts = {
+            let (session, cancelled) = (self.session.clone(), self.cancelled.clone());
+            Interrupts::each(move || {
+                cancelled.store(true, Ordering::Release);
+                session.cancel();
+            })?
+        };
+        let mut out = Cancellable { out, cancelled: self.cancelled.clone() };
         eprintln!("headwater {}: \\? for help, \\q to leave", env!("CARGO_PKG_VERSION"));
         loop {
             if let Some(typing) = editor.helper_mut() {
@@ -148,13 +173,19 @@ impl Shell {
                 continue;
             }
             let _ = editor.add_history_entry(text);
+            self.cancelled.store(false, Ordering::Release);
             let done = match text.strip_prefix('\\') {
-                Some(command) => self.command(command, out),
-                None => self.statements("", text, out).map(|()| Next::Go),
+                Some(command) => self.command(command, &mut out),
+                None => self.statements("", text, &mut out).map(|()| Next::Go),
             };
             match done {
                 Ok(Next::Go) => {}
                 Ok(Next::Quit) => break,
+                // Behind the ^C that the terminal shows.
+                Err(_) if self.go_on().is_err() => {
+                    out.flush()?;
+                    eprintln!("\ncancelled");
+                }
                 Err(failure @ Failure::Output(_)) => return Err(failure),
                 Err(failure) => eprintln!("{failure}"),
             }
@@ -164,7 +195,9 @@ impl Shell {
                 eprintln!("note: can't write the history to {}: {error}", file.display());
             }
         }
-        Ok(())
+        drop(interrupts);
+        let _interrupts = Interrupts::each(end_at_once)?;
+        self.end()
     }
 
     /// A command of the shell, without its backslash.
@@ -242,6 +275,25 @@ impl Shell {
             }
         }
         names
+    }
+}
+
+/// An output that takes no more once Ctrl-C was pressed.
+struct Cancellable<'a> {
+    out: &'a mut dyn Write,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Write for Cancellable<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.cancelled.load(Ordering::Acquire) {
+            return Err(io::Error::other("cancelled"));
+        }
+        self.out.write(&bytes[..bytes.len().min(1 << 12)])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 

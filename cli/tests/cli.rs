@@ -107,6 +107,51 @@ fn a_row_in_error_is_an_error() {
 }
 
 #[test]
+fn wrong_values_and_missing_files_are_placed() {
+    for (text, place) in [
+        ("CREATE TABLE t (a INT);\n INSERT INTO t VALUES ('x');", "line 2, column 2"),
+        ("CREATE TABLE t (a INT); INSERT INTO t VALUES (0);\nSELECT 1 / a AS x FROM t;", "line 2, column 1"),
+        ("\nCREATE TABLE t (a INT) WITH (connector = 'filesystem', path = 'none*.csv');", "line 2, column 1"),
+    ] {
+        for arguments in [["run", "-"], ["sql", "-c"]] {
+            let arguments = if arguments[0] == "sql" { vec!["sql", "-c", text] } else { arguments.to_vec() };
+            let output = run(&arguments, text).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{text}");
+            assert!(err(&output).contains(place), "{}", err(&output));
+        }
+    }
+}
+
+#[test]
+fn what_a_sink_prints_leaves_the_answer_alone() {
+    let sink = |more: &str| {
+        format!(
+            "CREATE TABLE t (a INT); CREATE SINK p FROM t WITH (connector = 'print', mode = 'changelog'{more});
+             INSERT INTO t VALUES (7);"
+        )
+    };
+    let answer = "SELECT sum(a) AS a FROM t;";
+    for (text, wanted) in [
+        (sink(""), "+I[7]\n"),
+        (sink("") + answer, "a\n7\n"),
+        (sink(", standard-error = 'false'") + answer, "+I[7]\na\n7\n"),
+    ] {
+        let output = run(&["run", "--format", "csv", "-"], &text).unwrap();
+        assert_eq!(out(&output), wanted, "{text}");
+        assert_eq!(err(&output).contains("+I[7]"), !wanted.contains("+I[7]"), "{text}");
+    }
+}
+
+#[test]
+fn standard_input_can_be_asked_once() {
+    let text = "CREATE TABLE s (a INT) WITH (connector = 'stdin', format = 'csv'); SELECT sum(a) AS a FROM s";
+    let output = run(&["sql", "--format", "csv", "-c", text], "a\n1\n2\n").unwrap();
+    assert_eq!(out(&output), "a\n3\n", "{}", err(&output));
+    let output = run(&["sql", "-c", &format!("{text}; SELECT a FROM s")], "a\n1\n2\n").unwrap();
+    assert!(!output.status.success() && err(&output).contains("'s' has already been read"), "{}", err(&output));
+}
+
+#[test]
 fn sinks_are_written_before_it_ends() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().display();

@@ -12,7 +12,7 @@ use crate::filesystem::Filesystem;
 use crate::options::{Checked, OptionSpec, Options, nearest};
 use crate::print::Print;
 use crate::sink::{OutputMode, Sink};
-use crate::source::Source;
+use crate::source::{Guarantee, Source};
 use crate::stdin::Stdin;
 
 /// A table as declared, for a connector to open.
@@ -55,6 +55,11 @@ pub trait Connector: Send + Sync {
 
     /// Whether the table goes on for ever unless it is asked to end: it is then a stream unless it says otherwise.
     fn is_stream(&self, table: &TableSpec) -> bool;
+
+    /// Whether its tables can be read again.
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::Once
+    }
 
     /// Opens the table for reading; `table.schema` is set.
     fn source(&self, table: &TableSpec) -> Result<Box<dyn Source>>;

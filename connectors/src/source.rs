@@ -96,9 +96,6 @@ pub trait Source: Send {
     /// Batches are bounded (tens of thousands of rows, a few MiB), so that a reader can pause between two.
     fn poll(&mut self, wait: Duration) -> Result<Poll>;
 
-    /// Whether it can be read again.
-    fn guarantee(&self) -> Guarantee;
-
     /// Positions to begin at, by split name; splits not named begin at their start. Called before the first poll.
     fn resume(&mut self, positions: &[(String, u64)]) -> Result<()>;
 

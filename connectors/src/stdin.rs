@@ -73,6 +73,10 @@ impl Connector for Stdin {
         true
     }
 
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::Once
+    }
+
     fn source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {
         let (format, reading) = config(&table.checked(self)?)?;
         let decoder = reading.decoder(format, &table.columns()?, NAME)?;
@@ -265,10 +269,6 @@ impl Source for Lines {
             }
             self.dry = false;
         }
-    }
-
-    fn guarantee(&self) -> Guarantee {
-        Guarantee::Once
     }
 
     fn resume(&mut self, positions: &[(String, u64)]) -> Result<()> {

@@ -19,16 +19,20 @@ pub enum Error {
         position: Option<Box<Position>>,
     },
     /// The data does not fit what was declared.
-    #[error("{message}")]
+    #[error("{message}{}", Place(position))]
     Data {
         /// What does not fit, and where it was read.
         message: String,
+        /// Where in the text of the statements.
+        position: Option<Box<Position>>,
     },
     /// The outside world failed: a disk, a network, a server.
-    #[error("{message}")]
+    #[error("{message}{}", Place(position))]
     External {
         /// What failed, on what.
         message: String,
+        /// Where in the text of the statements.
+        position: Option<Box<Position>>,
         /// Whether the same call may go through later.
         retry: bool,
     },
@@ -38,6 +42,9 @@ pub enum Error {
         /// What was found.
         message: String,
     },
+    /// The caller no longer waits for the answer.
+    #[error("cancelled")]
+    Cancelled,
 }
 
 /// A place in a text of statements.
@@ -74,12 +81,12 @@ impl Error {
 
     /// Data that does not fit.
     pub fn data(message: impl Into<String>) -> Self {
-        Error::Data { message: message.into() }
+        Error::Data { message: message.into(), position: None }
     }
 
     /// A failure outside.
     pub fn external(message: impl Into<String>, retry: bool) -> Self {
-        Error::External { message: message.into(), retry }
+        Error::External { message: message.into(), position: None, retry }
     }
 
     /// A fault of this library.
@@ -89,25 +96,27 @@ impl Error {
 
     /// The same error, pointing at `line` and `column` (both from 1) of `source`. A place that is known already stays.
     #[must_use]
-    pub fn at(self, source: &str, line: usize, column: usize) -> Self {
-        match self {
-            Error::User { message, position: None } => {
-                let text = source.lines().nth(line.saturating_sub(1)).unwrap_or_default().to_string();
-                let (line, column) = (line.max(1), column.max(1));
-                Error::User { message, position: Some(Box::new(Position { line, column, text })) }
-            }
-            other => other,
+    pub fn at(mut self, source: &str, line: usize, column: usize) -> Self {
+        if let Error::User { position, .. } | Error::Data { position, .. } | Error::External { position, .. } =
+            &mut self
+            && position.is_none()
+        {
+            let text = source.lines().nth(line.saturating_sub(1)).unwrap_or_default().to_string();
+            *position = Some(Box::new(Position { line: line.max(1), column: column.max(1), text }));
         }
+        self
     }
 
     /// The same error, saying first what it was met in.
     #[must_use]
     pub fn within(mut self, what: &str) -> Self {
-        let (Error::User { message, .. }
-        | Error::Data { message }
+        if let Error::User { message, .. }
+        | Error::Data { message, .. }
         | Error::External { message, .. }
-        | Error::Internal { message }) = &mut self;
-        *message = format!("{what}: {message}");
+        | Error::Internal { message } = &mut self
+        {
+            *message = format!("{what}: {message}");
+        }
         self
     }
 
@@ -115,17 +124,20 @@ impl Error {
     pub fn message(&self) -> &str {
         match self {
             Error::User { message, .. }
-            | Error::Data { message }
+            | Error::Data { message, .. }
             | Error::External { message, .. }
             | Error::Internal { message } => message,
+            Error::Cancelled => "cancelled",
         }
     }
 
     /// Where in the statements, if known.
     pub fn position(&self) -> Option<&Position> {
         match self {
-            Error::User { position, .. } => position.as_deref(),
-            _ => None,
+            Error::User { position, .. } | Error::Data { position, .. } | Error::External { position, .. } => {
+                position.as_deref()
+            }
+            Error::Internal { .. } | Error::Cancelled => None,
         }
     }
 
@@ -153,7 +165,10 @@ fn classify(error: &DataFusionError) -> Error {
         DataFusionError::SQL(inner, _) => Error::user(clean(&inner.to_string())),
         DataFusionError::Plan(message) => Error::user(clean(message)),
         DataFusionError::Configuration(message) => Error::user(clean(message)),
-        DataFusionError::NotImplemented(message) => Error::user(format!("not supported: {}", clean(message))),
+        DataFusionError::NotImplemented(message) => {
+            let message = clean(message);
+            Error::user(format!("not supported: {}", message.strip_prefix("Unsupported ").unwrap_or(&message)))
+        }
         DataFusionError::External(inner) => match inner.downcast_ref::<Error>() {
             Some(own) => own.clone(),
             None => Error::external(inner.to_string(), false),

@@ -92,6 +92,10 @@ impl Connector for Datagen {
         true
     }
 
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::Replayable
+    }
+
     fn source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {
         Ok(Box::new(Generator::new(&table.checked(self)?, &table.columns()?, table)?))
     }
@@ -245,10 +249,6 @@ impl Source for Generator {
             0 => Ok(Poll::Idle),
             rows => self.batch(rows).map(Poll::Batch),
         }
-    }
-
-    fn guarantee(&self) -> Guarantee {
-        Guarantee::Replayable
     }
 
     fn resume(&mut self, positions: &[(String, u64)]) -> Result<()> {

@@ -27,7 +27,7 @@ use crate::format::{BATCH_ROWS, FORMATS, Format, TextDecoder, csv, infer, json, 
 use crate::options::{Checked, OptionSpec};
 use crate::registry::{Connector, TableSpec};
 use crate::sink::{OutputMode, Sink};
-use crate::source::Source;
+use crate::source::{Guarantee, Source};
 
 pub(crate) use crate::filesystem::source::{rejected, rejection};
 
@@ -143,6 +143,7 @@ impl Connector for Filesystem {
 
     fn schema(&self, table: &TableSpec) -> Result<SchemaRef> {
         let reading = Reading::of(table, &table.checked(self)?)?;
+        reading.wanted(&reading.list()?)?;
         match &table.schema {
             Some(schema) => {
                 reading.check(schema)?;
@@ -154,6 +155,10 @@ impl Connector for Filesystem {
 
     fn is_stream(&self, table: &TableSpec) -> bool {
         table.options.0.contains_key("source.monitor-interval")
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::Replayable
     }
 
     fn source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {
@@ -224,6 +229,8 @@ pub(crate) struct Reading {
     pub(crate) format: Format,
     pub(crate) text: TextReading,
     pub(crate) monitor: Duration,
+    /// Whether the table is one to be followed: it may have no files yet, also when it is read as it is now.
+    pub(crate) followed: bool,
     pub(crate) bounded: bool,
     /// The most rows of a batch.
     pub(crate) max_rows: usize,
@@ -244,23 +251,27 @@ impl Reading {
             format,
             text,
             monitor: monitor.max(Duration::from_millis(1)),
+            followed: options.given("source.monitor-interval").is_some(),
             bounded: table.bounded,
             max_rows: BATCH_ROWS,
         })
     }
 
-    /// The files there are, by name; in a bounded run a pattern that fits none is an error.
+    /// The files there are, by name.
     fn list(&self) -> Result<Vec<Found>> {
-        let files = self.place.list(self.format)?;
-        match (&self.place, files.is_empty()) {
-            (Place::Pattern(pattern), true) if self.bounded => {
-                Err(Error::User(format!("no file fits the pattern '{pattern}'")))
-            }
-            (Place::File(path), true) if self.bounded => {
-                Err(Error::User(format!("the file {} is gone", path.display())))
-            }
-            _ => Ok(files),
+        self.place.list(self.format)
+    }
+
+    /// A bounded run wants at least one file.
+    fn wanted(&self, files: &[Found]) -> Result<()> {
+        if !self.bounded || !files.is_empty() {
+            return Ok(());
         }
+        Err(Error::User(match &self.place {
+            Place::Pattern(pattern) => format!("no file fits the pattern '{pattern}'"),
+            Place::File(path) => format!("the file {} is gone", path.display()),
+            Place::Folder(path) => format!("there is no {} file in the folder {}", self.format.name(), path.display()),
+        }))
     }
 
     /// The types of the columns, from the files that are there.

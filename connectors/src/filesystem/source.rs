@@ -17,7 +17,7 @@ use crate::filesystem::text::{Step, TextFile, incomplete};
 use crate::filesystem::{Reading, complete};
 use crate::format::parquet::ParquetReader;
 use crate::format::{Bad, Decoded, Format};
-use crate::source::{Changes, Guarantee, Poll, Progress, Rejected, Source, SourceBatch};
+use crate::source::{Changes, Poll, Progress, Rejected, Source, SourceBatch};
 
 /// How often a followed file is asked for its length.
 const GROWTH_CHECK: Duration = Duration::from_millis(100);
@@ -84,6 +84,9 @@ impl Files {
     /// Looks for files not known yet.
     fn list(&mut self) -> Result<()> {
         let mut there = self.reading.list()?;
+        if !self.reading.followed {
+            self.reading.wanted(&there)?;
+        }
         if !self.bounded {
             there.sort_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
         }
@@ -336,10 +339,6 @@ impl Source for Files {
                 std::thread::sleep(left.min(growth));
             }
         }
-    }
-
-    fn guarantee(&self) -> Guarantee {
-        Guarantee::Replayable
     }
 
     fn resume(&mut self, positions: &[(String, u64)]) -> Result<()> {

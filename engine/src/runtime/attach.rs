@@ -64,7 +64,7 @@ struct Connected {
     /// Runs that read again what has gone by.
     replays: HashMap<String, Arc<Run>>,
     /// Runs to start once the query is there.
-    start: Vec<Arc<Run>>,
+    start: Vec<(Arc<Run>, Reading)>,
 }
 
 impl Attach {
@@ -140,8 +140,8 @@ impl Attach {
         drop((intakes, arrangements));
         let deferred = self.reading == Reading::Live && session.deferred.load(Ordering::Acquire);
         // Replays are never deferred: only the session's own runs wait for the end of the script.
-        let now = start.iter().filter(|run| !deferred || run.is_replay());
-        now.into_iter().try_for_each(|run| run.start(self.reading == Reading::AvailableNow))
+        let mut now = start.iter().filter(|(run, _)| !deferred || run.is_replay());
+        now.try_for_each(|(run, reading)| run.start(*reading))
     }
 
     /// What is taken from other queries, kept readable, and the earliest time at which all of that can be read.
@@ -190,7 +190,8 @@ impl Attach {
         let is_stream = declaration.event_time.is_some() || !matches!(declaration.origin, Origin::Memory);
         let from_now = self.from_now && goes_on && is_stream && !untouched;
         let mut feeds = Vec::new();
-        if goes_on || (self.reading == Reading::Live && untouched) {
+        let first = untouched && (self.reading == Reading::Live || run.guarantee() == Guarantee::Once);
+        if goes_on || (first && matches!(declaration.origin, Origin::Connector(..))) {
             feeds.extend(intake.feeds(drop_late, late_only));
             run.depend(&self.shared);
         }
@@ -213,21 +214,19 @@ impl Attach {
             }
             Origin::Channel if goes_on && intake.counts.rows == 0 => {}
             Origin::Channel => return Err(past_is_gone(name)),
-            Origin::Connector(..) if self.reading == Reading::Live && untouched => connected.start.push(run.clone()),
+            Origin::Connector(..) if first => connected.start.push((run.clone(), Reading::Live)),
+            Origin::Connector(..) if run.guarantee() == Guarantee::Once => return Err(past_is_gone(name)),
             Origin::Connector(..) => {
-                if run.guarantee()? == Guarantee::Once {
-                    return Err(past_is_gone(name));
-                }
                 let again = connected.replays.entry(name.to_owned()).or_insert_with(|| {
                     if goes_on {
                         Run::replay(declaration.clone(), intake.cuts(), intake.positions.clone(), session.context())
                     } else {
-                        Run::new(declaration.clone(), session.context(), true)
+                        session.private_run(declaration)
                     }
                 });
                 feeds.extend(again.lock().feeds(drop_late, late_only));
                 again.depend(&self.shared);
-                connected.start.push(again.clone());
+                connected.start.push((again.clone(), self.reading));
             }
         }
         connected.tables.push(RelationFeeds { relation: relation.clone(), feeds });

@@ -1,8 +1,8 @@
 //! A session: tables, views and sinks, and the workers that keep them up to date.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use crossbeam_channel::unbounded;
@@ -84,6 +84,8 @@ impl SessionBuilder {
             deferred: AtomicBool::new(false),
             arrangements: Mutex::default(),
             inputs: AtomicU32::new(0),
+            cancels: AtomicU64::new(0),
+            private: Mutex::default(),
             changing: Mutex::new(()),
         };
         Ok(Session(Arc::new(inner)))
@@ -141,6 +143,10 @@ pub(crate) struct Inner {
     /// What queries share.
     pub(super) arrangements: Mutex<Arrangements>,
     inputs: AtomicU32,
+    /// How often [`Session::cancel`] was called.
+    cancels: AtomicU64,
+    /// Runs that read for one query.
+    private: Mutex<Vec<Weak<Run>>>,
     /// Held while a statement changes tables.
     pub changing: Mutex<()>,
 }
@@ -219,6 +225,12 @@ impl Session {
     pub fn stop(&self) {
         self.0.stop();
     }
+
+    /// Ends what other threads are waiting for in this session: answers that are collected, statements that change
+    /// tables, views that are still being read. They get [`Error::Cancelled`]; views and sinks go on.
+    pub fn cancel(&self) {
+        self.0.cancels.fetch_add(1, Ordering::AcqRel);
+    }
 }
 
 impl Inner {
@@ -283,7 +295,7 @@ impl Inner {
     pub fn begin(&self) -> Result<()> {
         self.deferred.store(false, Ordering::Release);
         let runs: Vec<_> = self.catalog().tables.values().filter(|run| run.is_used()).cloned().collect();
-        runs.iter().try_for_each(|run| run.start(false))
+        runs.iter().try_for_each(|run| run.start(Reading::Live))
     }
 
     /// Ends the tables that are in memory: nobody will push any more.
@@ -295,8 +307,32 @@ impl Inner {
     }
 
     pub fn stop(&self) {
-        let runs: Vec<_> = self.catalog().tables.values().cloned().collect();
+        let mut runs: Vec<_> = self.catalog().tables.values().cloned().collect();
+        runs.extend(self.private().iter().filter_map(Weak::upgrade));
         runs.iter().for_each(|run| run.stop());
+    }
+
+    fn private(&self) -> MutexGuard<'_, Vec<Weak<Run>>> {
+        self.private.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A run of a table that reads for one query.
+    pub fn private_run(&self, declaration: &Arc<Declaration>) -> Arc<Run> {
+        let run = Run::new(declaration.clone(), &self.context, true);
+        let mut private = self.private();
+        private.retain(|run| run.strong_count() > 0);
+        private.push(Arc::downgrade(&run));
+        run
+    }
+
+    /// For [`Inner::check`], when a call begins that may wait.
+    pub fn cancels(&self) -> u64 {
+        self.cancels.load(Ordering::Acquire)
+    }
+
+    /// Errors: [`Session::cancel`] was called since there were `before` cancels.
+    pub fn check(&self, before: u64) -> Result<()> {
+        if self.cancels() == before { Ok(()) } else { Err(Error::Cancelled) }
     }
 
     pub fn create_view(self: &Arc<Self>, name: &str, query: &DataFrame, store: bool, text: String) -> Result<View> {
@@ -305,7 +341,7 @@ impl Inner {
         let schema = self.planner().view_schema(&query.plan, &physical)?;
         let errors = (query.on_error == OnError::DeadLetter).then(|| physical.errors());
         let reads = relations(&physical).into_iter().map(|r| r.name().to_owned()).collect();
-        let shared = self.install(name, physical, Reading::Live, store, None, query.from_now)?;
+        let shared = self.install(name, physical, Reading::Live, store, None, query.from_now, self.cancels())?;
         let bounded = properties.is_static;
         let meta = ViewMeta { name: name.to_owned(), schema, properties, bounded, errors, definition: None };
         self.planner_mut().register_view(meta);
@@ -337,15 +373,17 @@ impl Inner {
         reading: Reading,
         from_now: bool,
     ) -> Result<Subscription> {
+        let cancels = self.cancels();
         let mut emitter = Emitter::new(mode, Shape::of(&plan), self.workers)?;
         let (sender, receiver) = unbounded();
         let reading = if trigger == Trigger::AvailableNow { Reading::AvailableNow } else { reading };
-        let shared = self.install(name, plan, reading, false, Some(sender), from_now)?;
+        let shared = self.install(name, plan, reading, false, Some(sender), from_now, cancels)?;
         emitter.begin(shared.as_of());
-        Ok(Subscription::new(self.clone(), shared, receiver, emitter, trigger))
+        Ok(Subscription::new(self.clone(), shared, receiver, emitter, trigger, cancels))
     }
 
     /// Renders a plan on all workers and connects it to its relations.
+    #[expect(clippy::too_many_arguments, reason = "what a query is, and how it is read")]
     fn install(
         self: &Arc<Self>,
         name: &str,
@@ -354,6 +392,7 @@ impl Inner {
         store: bool,
         output: Option<crossbeam_channel::Sender<super::query::Output>>,
         from_now: bool,
+        cancels: u64,
     ) -> Result<Arc<QueryShared>> {
         let id = self.context.sequencer.number();
         let schema = plan.schema.clone();
@@ -387,7 +426,7 @@ impl Inner {
         };
         let shared = QueryShared::new(id, name.to_owned(), schema, self.workers, output, upstream, runs);
         let read: Vec<_> = views.iter().map(|(_, shared)| shared.clone()).collect();
-        let (views_at, holds) = hold_all(&read, reading == Reading::Live)?;
+        let (views_at, holds) = self.hold_all(&read, reading == Reading::Live, cancels)?;
         let attach = Attach { shared: shared.clone(), plan, reading, from_now, store, tables, views, views_at, holds };
         attach.run(self)?;
         Ok(shared)
@@ -401,7 +440,7 @@ impl Inner {
 
     /// Reads a stored view at its last closed time.
     pub fn peek(&self, stored: &Stored) -> Result<(Time, Contents)> {
-        let (as_of, _hold) = hold_all(std::slice::from_ref(&stored.shared), false)?;
+        let (as_of, _hold) = self.hold_all(std::slice::from_ref(&stored.shared), false, self.cancels())?;
         // What is closed now has been worked through, and its errors are known.
         let errors = stored.shared.error().map(|(error, count)| {
             Error::data(match count {
@@ -424,44 +463,45 @@ impl Inner {
         }
         Ok((as_of, rows))
     }
-}
 
-/// A time at which all views can be read, held in each of them; `None` when nothing is closed yet.
-///
-/// Everything that is closed in the views' tables now is seen: it waits until the views have worked that through. The
-/// time is the last that is closed in all of them. Views that have ended are read at the largest time, or, by a query
-/// that goes on (`live`), from the earliest time on that they still tell apart.
-fn hold_all(views: &[Arc<QueryShared>], live: bool) -> Result<(Option<Time>, Vec<Hold>)> {
-    // Before its as-of a view has no answer.
-    let begun = |view: &Arc<QueryShared>, goal: Time| match view.as_of() {
-        SINCE_EVER => goal,
-        as_of => goal.max(as_of + 1),
-    };
-    let goals: Vec<_> = views.iter().map(|view| view.reachable().map(|goal| begun(view, goal))).collect();
-    loop {
-        if let Some(failed) = views.iter().find_map(|view| view.failure()) {
-            return Err(failed);
-        }
-        let behind = |(view, goal): (&Arc<QueryShared>, &Option<Time>)| match (view.frontier(), goal) {
-            (None, _) => false,
-            (Some(_), None) => true,
-            (Some(frontier), Some(goal)) => frontier < *goal,
+    /// A time at which all views can be read, held in each of them; `None` when nothing is closed yet.
+    ///
+    /// Everything that is closed in the views' tables now is seen: it waits until the views have worked that through. The
+    /// time is the last that is closed in all of them. Views that have ended are read at the largest time, or, by a query
+    /// that goes on (`live`), from the earliest time on that they still tell apart.
+    fn hold_all(&self, views: &[Arc<QueryShared>], live: bool, cancels: u64) -> Result<(Option<Time>, Vec<Hold>)> {
+        // Before its as-of a view has no answer.
+        let begun = |view: &Arc<QueryShared>, goal: Time| match view.as_of() {
+            SINCE_EVER => goal,
+            as_of => goal.max(as_of + 1),
         };
-        if views.iter().zip(&goals).any(behind) {
-            if let Some(stopped) = views.iter().find(|view| view.stopped.load(Ordering::Acquire)) {
-                return Err(Error::user(format!("view '{}' was stopped", stopped.name)));
+        let goals: Vec<_> = views.iter().map(|view| view.reachable().map(|goal| begun(view, goal))).collect();
+        loop {
+            if let Some(failed) = views.iter().find_map(|view| view.failure()) {
+                return Err(failed);
             }
-            std::thread::sleep(Duration::from_micros(50));
-            continue;
-        }
-        let time = match views.iter().filter_map(|view| view.frontier()).min() {
-            Some(frontier) => frontier.checked_sub(1),
-            None if live => views.iter().map(|view| view.since()).max(),
-            None => Some(Time::MAX - 1),
-        };
-        let Some(time) = time else { return Ok((None, Vec::new())) };
-        if let Some(holds) = views.iter().map(|view| view.hold_at(time)).collect() {
-            return Ok((Some(time), holds));
+            let behind = |(view, goal): (&Arc<QueryShared>, &Option<Time>)| match (view.frontier(), goal) {
+                (None, _) => false,
+                (Some(_), None) => true,
+                (Some(frontier), Some(goal)) => frontier < *goal,
+            };
+            if views.iter().zip(&goals).any(behind) {
+                if let Some(stopped) = views.iter().find(|view| view.stopped.load(Ordering::Acquire)) {
+                    return Err(Error::user(format!("view '{}' was stopped", stopped.name)));
+                }
+                self.check(cancels)?;
+                std::thread::sleep(Duration::from_micros(50));
+                continue;
+            }
+            let time = match views.iter().filter_map(|view| view.frontier()).min() {
+                Some(frontier) => frontier.checked_sub(1),
+                None if live => views.iter().map(|view| view.since()).max(),
+                None => Some(Time::MAX - 1),
+            };
+            let Some(time) = time else { return Ok((None, Vec::new())) };
+            if let Some(holds) = views.iter().map(|view| view.hold_at(time)).collect() {
+                return Ok((Some(time), holds));
+            }
         }
     }
 }

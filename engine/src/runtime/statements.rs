@@ -39,7 +39,8 @@ pub enum Outcome {
 pub struct Script {
     session: Session,
     sinks: Vec<Query>,
-    selects: Vec<Subscription>,
+    /// The bare queries and their statements.
+    selects: Vec<(Subscription, Parsed)>,
     /// What to show for statements that are not queries, in order.
     pub shown: Vec<Outcome>,
 }
@@ -52,7 +53,8 @@ impl Script {
 
     /// The answers of its bare queries, in order; waits until the inputs have ended or the session was stopped.
     pub fn answers(&mut self) -> Result<Vec<RecordBatch>> {
-        std::mem::take(&mut self.selects).into_iter().map(Subscription::finish).collect()
+        let selects = std::mem::take(&mut self.selects).into_iter();
+        selects.map(|(select, statement)| select.finish().map_err(|error| statement.locate(error))).collect()
     }
 
     /// Waits for all sinks. Errors: the first that failed.
@@ -90,22 +92,27 @@ impl Session {
 
     /// Executes a parsed statement.
     pub fn execute_one(&self, parsed: &Parsed) -> Result<Outcome> {
-        self.0.execute(parsed).map_err(|error| error.at(&parsed.source, parsed.line, parsed.column))
+        self.0.execute(parsed).map_err(|error| parsed.locate(error))
     }
 
     /// Executes all statements and then starts all tables together, so that every query sees them from the beginning.
     /// Tables in memory are closed at the end: a script pushes nothing more.
     pub fn run_script(&self, text: &str) -> Result<Script> {
-        let parsed = sql::parse(text)?;
+        self.run_parsed(&sql::parse(text)?)
+    }
+
+    /// Executes a parsed script, as [`Session::run_script`].
+    pub fn run_parsed(&self, statements: &[Parsed]) -> Result<Script> {
         let mut script = Script { session: self.clone(), sinks: Vec::new(), selects: Vec::new(), shown: Vec::new() };
         self.0.defer();
-        for statement in &parsed {
+        for statement in statements {
             match self.execute_one(statement)? {
                 Outcome::Sink(query) => script.sinks.push(query),
                 Outcome::Query(query) => {
                     let (mode, trigger) = (OutputMode::Complete, Trigger::Continuous);
                     let select = self.0.subscribe("select", &query, mode, trigger, Reading::Live);
-                    script.selects.push(select.map_err(|e| e.at(&statement.source, statement.line, statement.column))?);
+                    let select = select.map_err(|error| statement.locate(error))?;
+                    script.selects.push((select, statement.clone()));
                 }
                 shown => script.shown.push(shown),
             }
@@ -215,27 +222,35 @@ impl Inner {
         let without = |what: &str| {
             Error::user(format!("table '{name}' needs its columns declared: {what} has none to infer them from"))
         };
-        let (origin, schema) = match connector {
+        // A table with event time is a stream, unless it or the session says otherwise.
+        let is_stream = |otherwise: bool| match (self.mode(), watermark.is_some()) {
+            (RuntimeMode::Batch, _) => false,
+            (RuntimeMode::Streaming, true) => true,
+            (_, timed) => own.stream.unwrap_or(timed || otherwise),
+        };
+        let (origin, schema, is_stream) = match connector {
             None if !rest.0.is_empty() => {
                 let option = rest.0.keys().next().map_or("", String::as_str);
                 return Err(Error::user(format!(
                     "table '{name}' has the option '{option}' but no connector: add connector = 'filesystem' or another"
                 )));
             }
-            None => (Origin::Memory, schema.ok_or_else(|| without("a table in memory"))?),
+            None => (Origin::Memory, schema.ok_or_else(|| without("a table in memory"))?, true),
             Some("channel") => {
                 if let Some(option) = rest.0.keys().next() {
                     return Err(Error::user(format!("the connector 'channel' has no option '{option}'")));
                 }
-                (Origin::Channel, schema.ok_or_else(|| without("a channel"))?)
+                (Origin::Channel, schema.ok_or_else(|| without("a channel"))?, true)
             }
             Some(connector) => {
                 let connector = self.registry.get(connector)?.clone();
                 let mut spec =
                     TableSpec { name: name.to_owned(), options: rest, schema, bounded: false, key: Vec::new() };
+                let is_stream = is_stream(connector.is_stream(&spec));
+                spec.bounded = !(is_stream && connector.is_stream(&spec));
                 let schema = connector.schema(&spec)?;
                 spec.schema = Some(schema.clone());
-                (Origin::Connector(connector, spec), schema)
+                (Origin::Connector(connector, spec), schema, is_stream)
             }
         };
         let event_time = watermark.map(|(column, delay)| {
@@ -260,21 +275,6 @@ impl Inner {
             })
         });
         let event_time = event_time.transpose()?;
-        let is_stream = match &origin {
-            Origin::Memory | Origin::Channel => true,
-            Origin::Connector(connector, spec) => match (self.mode(), event_time.is_some()) {
-                (RuntimeMode::Batch, _) => false,
-                (RuntimeMode::Streaming, true) => true,
-                _ => own.stream.unwrap_or(event_time.is_some() || connector.is_stream(spec)),
-            },
-        };
-        let origin = match origin {
-            Origin::Connector(connector, spec) => {
-                let bounded = !(is_stream && connector.is_stream(&spec));
-                Origin::Connector(connector, TableSpec { bounded, ..spec })
-            }
-            other => other,
-        };
         let text = text.to_owned();
         Ok(Declaration {
             name: name.to_owned(),

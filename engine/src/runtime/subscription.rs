@@ -20,6 +20,9 @@ use crate::sql::Trigger;
 /// How long a reader stays awake for the next emission.
 const AWAKE: Duration = Duration::from_micros(50);
 
+/// How often a reader looks whether its answer is still wanted.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// What waiting for an emission gave.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -39,6 +42,8 @@ pub struct Subscription {
     emitter: Emitter,
     interval: Option<Duration>,
     last: Instant,
+    /// The session's cancels when it began.
+    cancels: u64,
 }
 
 impl Subscription {
@@ -48,12 +53,13 @@ impl Subscription {
         receiver: Receiver<Output>,
         emitter: Emitter,
         trigger: Trigger,
+        cancels: u64,
     ) -> Self {
         let interval = match trigger {
             Trigger::Continuous | Trigger::AvailableNow => None,
             Trigger::Within(interval) | Trigger::Every(interval) => Some(interval),
         };
-        Subscription { session, shared, receiver, emitter, interval, last: Instant::now() }
+        Subscription { session, shared, receiver, emitter, interval, last: Instant::now(), cancels }
     }
 
     /// The columns.
@@ -110,12 +116,14 @@ impl Subscription {
     }
 
     /// Waits for the end of the input and gives the whole final answer, in the order that the query asks for.
-    /// For subscriptions in complete mode. Errors as [`Subscription::recv`].
+    /// For subscriptions in complete mode. Errors as [`Subscription::recv`], and that it was cancelled.
     pub fn finish(mut self) -> Result<RecordBatch> {
         while self.emitter.frontier().is_some() {
-            match self.receiver.recv() {
+            self.session.check(self.cancels)?;
+            match self.receiver.recv_timeout(LOOK) {
                 Ok(output) => self.absorb(output)?,
-                Err(_) => break,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
             }
         }
         let emission = self.emitter.emit()?;

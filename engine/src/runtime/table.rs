@@ -14,6 +14,7 @@ use super::history::History;
 use super::intake::{Intake, Stamping, stamp_config};
 use super::message::Sequencer;
 use super::query::QueryShared;
+use super::session::Reading;
 use super::spawn::spawn;
 use crate::error::{Error, Result};
 use crate::plan::catalog::{self, TableMeta};
@@ -96,7 +97,7 @@ impl Declaration {
 
     /// Whether later queries read the source again, by the recorded cuts.
     fn is_replayed(&self) -> bool {
-        matches!(self.origin, Origin::Connector(..))
+        matches!(&self.origin, Origin::Connector(connector, _) if connector.guarantee() != Guarantee::Once)
     }
 
     /// What the planner must know.
@@ -163,14 +164,13 @@ impl Followers {
 
     /// Tells them that the session's event time has moved.
     pub fn follow(&self) {
-        let mut runs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        runs.retain(|run| match run.upgrade() {
-            Some(run) => {
-                run.lock().flush();
-                true
-            }
-            None => false,
-        });
+        let runs: Vec<_> = {
+            let mut runs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            runs.retain(|run| run.strong_count() > 0);
+            runs.iter().filter_map(Weak::upgrade).collect()
+        };
+        // Not under the lock of the list: runs are added while the lock of another run is held.
+        runs.iter().for_each(|run| run.lock().flush());
     }
 }
 
@@ -317,20 +317,19 @@ impl Run {
         dependents.iter().filter_map(Weak::upgrade).for_each(|query| act(&query));
     }
 
-    /// Starts reading, once. Tables that are pushed into need no reader. With `available_now` it reads what there is
-    /// and stops without ending.
-    pub fn start(self: &Arc<Self>, available_now: bool) -> Result<()> {
+    /// Starts reading, once: as declared, or what there is now. Tables that are pushed into need no reader.
+    pub fn start(self: &Arc<Self>, reading: Reading) -> Result<()> {
         if self.started.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
         let Origin::Connector(connector, spec) = &self.declaration.origin else { return Ok(()) };
         let mut spec = spec.clone();
-        spec.bounded |= self.declaration.is_static || available_now || self.limit.is_some();
+        spec.bounded |= self.declaration.is_static || reading != Reading::Live || self.limit.is_some();
         spec.schema = Some(self.declaration.schema.clone());
         let source = connector.source(&spec)?;
         let run = self.clone();
         spawn(format!("read {}", self.declaration.name), move || {
-            if let Err(error) = run.read(source, available_now) {
+            if let Err(error) = run.read(source, reading == Reading::AvailableNow) {
                 run.fail(error);
             }
         })?;
@@ -406,14 +405,11 @@ impl Run {
     }
 
     /// Whether a later query can read again what has gone by.
-    pub fn guarantee(&self) -> Result<Guarantee> {
+    pub fn guarantee(&self) -> Guarantee {
         match &self.declaration.origin {
-            Origin::Memory => Ok(Guarantee::Replayable),
-            Origin::Channel => Ok(Guarantee::Once),
-            Origin::Connector(connector, spec) => {
-                let spec = TableSpec { schema: Some(self.declaration.schema.clone()), ..spec.clone() };
-                Ok(connector.source(&spec)?.guarantee())
-            }
+            Origin::Memory => Guarantee::Replayable,
+            Origin::Channel => Guarantee::Once,
+            Origin::Connector(connector, _) => connector.guarantee(),
         }
     }
 }

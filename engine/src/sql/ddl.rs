@@ -68,8 +68,11 @@ pub(super) fn schema(declared: &Declared, source: &str) -> Result<Option<SchemaR
             options: vec![],
         };
         let schema = planner.build_schema(vec![definition]).map_err(|error| {
-            Error::user(format!("the type {} is not supported: {}", column.data_type, Error::from(error).message()))
-                .at(source, line, at)
+            let message = match &error {
+                DataFusionError::NotImplemented(_) => format!("the type {} is not supported", column.data_type),
+                _ => format!("the type {}: {}", column.data_type, Error::from(error).message()),
+            };
+            Error::user(message).at(source, line, at)
         })?;
         // Rows that a primary key names are still allowed to be NULL where a file has none.
         fields.push(Field::new(&column.name, schema.field(0).data_type().clone(), column.nullable));

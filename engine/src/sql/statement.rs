@@ -7,6 +7,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::sql::sqlparser::ast;
 use headwater_connectors::{Options, OutputMode};
 
+use crate::error::Error;
 use crate::plan::OnError;
 
 /// A statement and where it stands.
@@ -22,6 +23,13 @@ pub struct Parsed {
     pub column: usize,
     /// The whole text that was parsed: spans are places in it.
     pub source: Arc<str>,
+}
+
+impl Parsed {
+    /// The error, pointing at this statement unless it points at a place already.
+    pub fn locate(&self, error: Error) -> Error {
+        error.at(&self.source, self.line, self.column)
+    }
 }
 
 /// What a statement asks for.

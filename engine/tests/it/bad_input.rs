@@ -104,7 +104,10 @@ fn a_wrong_file_column_type_or_option_is_an_error_with_its_place() {
     says(refused(&session, &declare(&path, ", header = 'maybe'")), &["header", "maybe"]);
     says(refused(&session, "CREATE TABLE t (a INT) WITH (connector = 'kafak')"), &["kafak", "filesystem"]);
     says(refused(&session, "CREATE TABLE t (a INT) WITH (path = 'x.csv')"), &["path", "connector"]);
-    says(refused(&session, "CREATE TABLE t (a NUMBERR)"), &["NUMBERR"]);
+    let error = refused(&session, "CREATE TABLE t (a NUMBERR)");
+    assert_eq!(error.message(), "the type NUMBERR is not supported");
+    let error = session.sql("SELECT CAST(1 AS NUMBERR)").err().unwrap();
+    assert_eq!(error.message(), "not supported: SQL type NUMBERR");
     says(refused(&session, "CREATE TABLE t (a INT, WATERMARK FOR b AS b)"), &["'b'"]);
     says(refused(&session, "CREATE TABLE t (a INT, WATERMARK FOR a AS a)"), &["a", "timestamp"]);
     let absent = format!("CREATE TABLE t (id BIGINT, nmae TEXT) WITH (connector = 'filesystem', path = '{path}')");
@@ -112,10 +115,19 @@ fn a_wrong_file_column_type_or_option_is_an_error_with_its_place() {
     // Nothing of these was created.
     assert!(session.tables().is_empty());
 
-    // A pattern may find its files later; a batch wants one.
-    session.execute(&declare("nowhere/*.csv", "")).unwrap();
-    says(session.sql("SELECT * FROM t").unwrap().collect().err().unwrap(), &["nowhere/*.csv"]);
-    session.execute("DROP TABLE t").unwrap();
+    // What is read once wants a file, as a batch and as a stream; what is followed may find its files later.
+    let empty = tempfile::tempdir().unwrap();
+    let empty = empty.path().display().to_string();
+    for path in ["nowhere/*.csv", &empty] {
+        for more in ["", ", mode = 'stream'"] {
+            let error = refused(&session, &format!("SHOW TABLES;\n{}", declare(path, more)));
+            says(&error, &[path]);
+            assert_eq!(error.position().map(|p| p.line), Some(2));
+        }
+        session.execute(&declare(path, ", 'source.monitor-interval' = '1 s'")).unwrap();
+        assert_eq!(session.sql("SELECT * FROM t").unwrap().collect().unwrap().num_rows(), 0);
+        session.execute("DROP TABLE t").unwrap();
+    }
 
     session.execute(&declare(&path, "")).unwrap();
     let error = session.sql("SELECT id,\n       nmae FROM t").err().unwrap();
@@ -166,6 +178,87 @@ fn what_cannot_be_maintained_is_refused_by_name() {
         let error = session.sql(sql).and_then(|frame| frame.create_view("v")).err();
         says(error.unwrap_or_else(|| panic!("this was taken: {sql}")), &[what]);
     }
+}
+
+#[test]
+fn a_wrong_value_in_a_statement_is_placed() {
+    let session = Session::new().unwrap();
+    session.execute("CREATE TABLE m (a INT NOT NULL); INSERT INTO m VALUES (0)").unwrap();
+    for statement in [
+        "INSERT INTO m VALUES (1 / 0)",
+        "INSERT INTO m VALUES (CAST('x' AS INT))",
+        "INSERT INTO m VALUES ('x')",
+        "INSERT INTO m VALUES (99999999999)",
+        "INSERT INTO m VALUES (NULL)",
+        "INSERT INTO m SELECT 1 / a FROM m",
+        "UPDATE m SET a = 1 / a",
+        "UPDATE m SET a = NULL",
+        "DELETE FROM m WHERE 1 / a = 1",
+    ] {
+        let error = refused(&session, &format!("SHOW TABLES;\n  {statement};"));
+        assert_eq!(error.position().map(|p| (p.line, p.column >= 3)), Some((2, true)), "{statement}: {error}");
+    }
+    assert_eq!(oracle::texts(&session.table("m").unwrap().collect().unwrap(), None), [["0"]]);
+}
+
+#[test]
+fn what_somebody_waits_for_can_be_cancelled() {
+    let session = Session::builder().workers(2).build().unwrap();
+    let numbers = |name: &str, more: &str| {
+        session.execute(&format!(
+            "CREATE TABLE {name} (i BIGINT) WITH (connector = 'datagen', number-of-rows = '1000000000000'{more})"
+        ))
+    };
+    numbers("n", "").unwrap();
+    numbers("batch", ", mode = 'batch'").unwrap();
+    session.execute("CREATE TABLE m (i BIGINT)").unwrap();
+    session.sql("SELECT count(*) AS n FROM batch").unwrap().create_view("v").unwrap();
+    let cancelled = |wait: &(dyn Fn() -> Result<(), Error> + Sync)| {
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(wait);
+            std::thread::sleep(Duration::from_millis(200));
+            assert!(!waiting.is_finished());
+            session.cancel();
+            let error = waiting.join().unwrap().err();
+            assert!(matches!(error, Some(Error::Cancelled)), "{error:?}");
+        });
+    };
+    cancelled(&|| session.sql("SELECT count(*) FROM n")?.collect().map(drop));
+    cancelled(&|| session.execute("INSERT INTO m SELECT i FROM n").map(drop));
+    cancelled(&|| session.sql("SELECT * FROM v")?.collect().map(drop));
+    cancelled(&|| session.view("v")?.snapshot().map(drop));
+    // What comes after is not cancelled.
+    session.execute("INSERT INTO m VALUES (1)").unwrap();
+    assert_eq!(oracle::texts(&session.table("m").unwrap().collect().unwrap(), None), [["1"]]);
+}
+
+#[test]
+fn answers_come_while_other_tables_are_read() {
+    let session = Session::new().unwrap();
+    let table = |name: &str, rows: u64| {
+        let options = format!("connector = 'datagen', number-of-rows = '{rows}'");
+        session.execute(&format!("CREATE TABLE {name} (i BIGINT) WITH ({options})")).unwrap();
+    };
+    table("n", 1);
+    table("long", 1_000_000_000_000);
+    session.sql("SELECT count(*) AS n FROM long WHERE i = 0").unwrap().create_view("v").unwrap();
+    for _ in 0..300 {
+        assert_eq!(session.table("n").unwrap().collect().unwrap().num_rows(), 1);
+    }
+}
+
+#[test]
+fn an_answer_is_of_what_there_is_now() {
+    let dir = tempfile::tempdir().unwrap();
+    file(dir.path(), "a.csv", "id,name\n1,a\n2,b\n");
+    let session = Session::new().unwrap();
+    session.execute(&declare(&dir.path().display().to_string(), ", 'source.monitor-interval' = '5 ms'")).unwrap();
+    let count = || oracle::texts(&session.sql("SELECT count(*) FROM t").unwrap().collect().unwrap(), None);
+    assert_eq!(count(), [["2"]]);
+    file(dir.path(), "b.csv", "id,name\n3,c\n");
+    assert_eq!(count(), [["3"]]);
+    session.execute("CREATE TABLE endless (i BIGINT) WITH (connector = 'datagen')").unwrap();
+    says(session.table("endless").unwrap().collect().err().unwrap(), &["endless", "never ends"]);
 }
 
 #[test]
