@@ -14,11 +14,11 @@ thread_local! {
 }
 
 /// The least that something new is worked on.
-const FRESH: Duration = Duration::from_micros(100);
+const FRESH: Duration = Duration::from_micros(50);
 /// An operator that has passed this often goes on for a little.
 const PASSES: u8 = 8;
 /// By how much less is done between two looks at the clock while turns are shared.
-const FINER: usize = 8;
+const FINER: usize = 16;
 
 /// From here on all operators of this thread share one turn of this length; with none, each has its own.
 pub fn share(length: Option<Duration>) {
@@ -86,7 +86,7 @@ mod tests {
         let mut turns = Turns::default();
         assert!(turns.take(own).is_some_and(|turn| !turn.is_over() && turn.piece(800) == 800));
         share(Some(Duration::from_secs(1000)));
-        assert!(turns.take(own).is_some_and(|turn| !turn.is_over() && turn.piece(800) == 100));
+        assert!(turns.take(own).is_some_and(|turn| !turn.is_over() && turn.piece(800) == 50));
         share(Some(Duration::ZERO));
         for _ in 0..3 {
             for _ in 0..PASSES {

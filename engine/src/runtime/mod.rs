@@ -1,6 +1,7 @@
 //! Sessions at work: intake, workers, views, emission.
 
 mod attach;
+mod awake;
 mod emit;
 mod history;
 mod input;

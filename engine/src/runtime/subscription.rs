@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use headwater_connectors::Emission;
 use headwater_operators::time::to_micros;
 
+use super::awake::Awake;
 use super::emit::Emitter;
 use super::query::{Output, QueryShared};
 use super::session::Inner;
@@ -44,6 +45,7 @@ pub struct Subscription {
     last: Instant,
     /// The session's cancels when it began.
     cancels: u64,
+    awake: Awake,
 }
 
 impl Subscription {
@@ -59,7 +61,16 @@ impl Subscription {
             Trigger::Continuous | Trigger::AvailableNow => None,
             Trigger::Within(interval) | Trigger::Every(interval) => Some(interval),
         };
-        Subscription { session, shared, receiver, emitter, interval, last: Instant::now(), cancels }
+        Subscription {
+            session,
+            shared,
+            receiver,
+            emitter,
+            interval,
+            last: Instant::now(),
+            awake: Awake::new(AWAKE),
+            cancels,
+        }
     }
 
     /// The columns.
@@ -102,9 +113,9 @@ impl Subscription {
             }
             let until = if ready && !ended { deadline.min(due.max(Instant::now())) } else { deadline };
             // An answer that is about to come is met awake: to sleep and be woken costs more than it.
-            let asked = Instant::now();
-            while self.receiver.is_empty() && asked.elapsed() < AWAKE && Instant::now() < until {
-                std::thread::yield_now();
+            self.awake.begin();
+            while self.receiver.is_empty() && self.awake.waits() && Instant::now() < until {
+                std::hint::spin_loop();
             }
             match self.receiver.recv_deadline(until) {
                 Ok(output) => self.absorb(output)?,

@@ -18,6 +18,7 @@ use timely::dataflow::operators::generic::{Operator, OutputBuilderSession};
 use timely::progress::frontier::MutableAntichain;
 use timely::worker::Worker;
 
+use super::awake::Awake;
 use super::message::{Command, FeedId, Gauge, Message, QuerySpec};
 use super::query::{Output, QueryShared};
 use super::tap::Tap;
@@ -29,10 +30,12 @@ use crate::render::{self, ArrangementId, Inputs, RowError};
 
 /// Rows of a feed handed to dataflows before they are stepped.
 const ROWS_PER_STEP: usize = 1 << 16;
-/// The same where several queries share the worker.
-const ROWS_PER_SHARED_STEP: usize = 1 << 10;
+/// The same where queries with work of their own share the worker.
+const ROWS_PER_SHARED_STEP: usize = 1 << 9;
 /// How long the operators of several queries work in a step on what was left over.
-const SHARED_STEP: Duration = Duration::from_micros(100);
+const SHARED_STEP: Duration = Duration::from_micros(50);
+/// For so long a feed that brought rows counts as one whose queries have work.
+const LATELY: Duration = Duration::from_secs(10);
 /// A feed rests while one of its queries has more unread output rows than this.
 const UNREAD_ROWS: usize = 1 << 21;
 /// A feed rests while one of its queries has this many rounds and rows that it has not worked through.
@@ -100,6 +103,15 @@ struct Feed {
     /// The number of the first event in `events`.
     first: u64,
     subscribers: Vec<Subscriber>,
+    /// When rows were last handed over.
+    rows_at: Option<Instant>,
+}
+
+impl Feed {
+    /// Whether rows came lately, so that they may be worked on still, or others wait for.
+    fn is_busy(&self) -> bool {
+        self.rows_at.is_some_and(|at| at.elapsed() < LATELY)
+    }
 }
 
 /// An arrangement that queries share: of one collection, by some of its columns. The session knows which there are.
@@ -224,7 +236,7 @@ impl WorkerState {
 
     /// Runs until [`Command::Shutdown`], or until the session is gone.
     pub fn run(mut self, worker: &mut Worker) {
-        let mut busy = Instant::now();
+        let mut awake = Awake::new(LINGER);
         let mut maintained = Instant::now();
         loop {
             loop {
@@ -240,17 +252,16 @@ impl WorkerState {
                 }
             }
             // One query's rounds don't wait for another's long work.
-            let shares = self.queries.len() > 1;
+            let shares = self.queries.len() > 1 && self.feeds.values().filter(|feed| feed.is_busy()).count() > 1;
             let handed = self.hand_over(worker.index(), if shares { ROWS_PER_SHARED_STEP } else { ROWS_PER_STEP });
             turn::share(shares.then_some(SHARED_STEP));
             if handed {
-                busy = Instant::now();
+                awake.begin();
                 worker.step();
-            } else if busy.elapsed() < LINGER && self.receiver.is_empty() {
+            } else if awake.waits() && self.receiver.is_empty() {
                 // Rounds follow each other closely: what comes next is met awake.
                 worker.step();
-                // Where cores are scarce, whoever brings it needs this one.
-                std::thread::yield_now();
+                std::hint::spin_loop();
             } else if self.receiver.is_empty() {
                 worker.step_or_park(Some(PARK));
             }
@@ -290,6 +301,7 @@ impl WorkerState {
                         rest = Some(std::mem::replace(updates, last));
                     }
                     rows += updates.len();
+                    feed.rows_at = Some(Instant::now());
                     self.in_flight.sub(updates.len());
                 }
                 let mut takers: Vec<_> = feed.subscribers.iter_mut().filter(|s| s.from <= first).collect();

@@ -29,7 +29,7 @@ const LEAST: usize = 8 * 1024;
 /// Rows merged in an activation, at most, while merges don't lag.
 const MOST: usize = 64 * 1024;
 /// Rows merged between two looks at the clock.
-const PIECE: usize = 4 * 1024;
+const PIECE: usize = 2 * 1024;
 /// How long an activation merges, at most, where turns are not shared.
 const TURN: Duration = Duration::from_millis(5);
 /// With more batches than this, merges lag.
