@@ -1,6 +1,10 @@
 //! What a maintained query may not contain, refused with the reason; and which expressions can fail on a row.
 
-use arrow::datatypes::DataType;
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Schema};
+use arrow::error::ArrowError;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, Result};
 use datafusion::logical_expr::expr::ScalarFunction;
@@ -10,6 +14,7 @@ use datafusion::logical_expr::{
 };
 
 use super::window::HopNode;
+use crate::plan::exprs::compile;
 use crate::plan::lower::AGGREGATES;
 
 /// Refuses operators and functions that have no incremental form here.
@@ -144,6 +149,26 @@ fn function(expr: &Expr) -> Result<()> {
         }
         Expr::ScalarVariable(_, names) => {
             Err(DataFusionError::Plan(format!("there is no variable {}", names.join("."))))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses arithmetic of constants that overflows.
+pub(super) fn constant(expr: &Expr) -> Result<()> {
+    let Expr::BinaryExpr(binary) = expr else { return Ok(()) };
+    let plain = |inner: &Expr| Ok(!matches!(inner, Expr::Literal(..) | Expr::BinaryExpr(_) | Expr::Cast(_)));
+    if !matches!(binary.op, Operator::Plus | Operator::Minus | Operator::Multiply) || expr.exists(plain)? {
+        return Ok(());
+    }
+    let row = RecordBatch::try_new_with_options(
+        Arc::new(Schema::empty()),
+        vec![],
+        &RecordBatchOptions::new().with_row_count(Some(1)),
+    )?;
+    match compile(expr, &DFSchema::empty()).map(|compiled| compiled.evaluate(&row)) {
+        Ok(Err(DataFusionError::ArrowError(error, _))) if matches!(*error, ArrowError::ArithmeticOverflow(_)) => {
+            Err(DataFusionError::ArrowError(error, None))
         }
         _ => Ok(()),
     }
