@@ -16,7 +16,7 @@ use super::emit::{Emitter, Shape};
 use super::input::Input;
 use super::intake::{FeedKind, share_out};
 use super::message::{Command, Contents, Gauge, QuerySpec, RelationFeeds, Sequencer};
-use super::query::QueryShared;
+use super::query::{QueryShared, describe};
 use super::settings::RuntimeMode;
 use super::spawn::start_workers;
 use super::subscription::Subscription;
@@ -353,7 +353,8 @@ impl Inner {
         let (sender, receiver) = unbounded();
         let reading = if trigger == Trigger::AvailableNow { Reading::AvailableNow } else { reading };
         let shared = self.install(name, plan, reading, false, Some(sender), cancels)?;
-        Ok(Subscription::new(self.clone(), shared, receiver, emitter, trigger, cancels))
+        let live = reading == Reading::Live;
+        Ok(Subscription::new(self.clone(), shared, receiver, emitter, trigger, cancels, live))
     }
 
     /// Renders a plan on all workers and connects it to its relations.
@@ -534,11 +535,8 @@ impl Inner {
 
     /// Reads a stored view at its last closed time.
     pub fn peek(&self, stored: &Stored) -> Result<(Time, Contents)> {
-        if let Some((error, count)) = stored.shared.error() {
-            return Err(Error::data(match count {
-                1 => error.to_string(),
-                _ => format!("{error} (and {} more rows in error)", count - 1),
-            }));
+        if let Some(error) = stored.shared.error() {
+            return Err(Error::data(describe(error)));
         }
         if let Some(failure) = stored.shared.failure() {
             return Err(failure);

@@ -11,16 +11,18 @@ use headwater_connectors::Emission;
 use headwater_operators::time::to_micros;
 
 use super::emit::Emitter;
-use super::query::{Output, QueryShared};
+use super::query::{Output, QueryShared, describe};
 use super::session::Inner;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sql::Trigger;
 
 /// How long a reader stays awake for the next emission.
 const AWAKE: Duration = Duration::from_micros(50);
 
-/// How often a reader looks whether its answer is still wanted.
+/// How often a reader looks whether its answer is still wanted, and whether an error has left.
 const LOOK: Duration = Duration::from_millis(20);
+/// How often a reader looks whether the views below have come as far as itself.
+const CLOSE_LOOK: Duration = Duration::from_micros(100);
 
 /// What waiting for an emission gave.
 #[derive(Clone, Debug)]
@@ -43,6 +45,8 @@ pub struct Subscription {
     last: Instant,
     /// The session's cancels when it began.
     cancels: u64,
+    /// Whether it goes on with the views that it reads.
+    live: bool,
 }
 
 impl Subscription {
@@ -53,12 +57,13 @@ impl Subscription {
         emitter: Emitter,
         trigger: Trigger,
         cancels: u64,
+        live: bool,
     ) -> Self {
         let interval = match trigger {
             Trigger::Continuous | Trigger::AvailableNow => None,
             Trigger::Within(interval) | Trigger::Every(interval) => Some(interval),
         };
-        Subscription { session, shared, receiver, emitter, interval, last: Instant::now(), cancels }
+        Subscription { session, shared, receiver, emitter, interval, last: Instant::now(), cancels, live }
     }
 
     /// The columns.
@@ -92,14 +97,21 @@ impl Subscription {
             let due = self.interval.map_or(self.last, |interval| self.last + interval);
             let ended = self.emitter.frontier().is_none();
             let ready = self.emitter.ready();
+            let mut until = if ready && !ended { deadline.min(due.max(Instant::now())) } else { deadline };
             if ready && (ended || Instant::now() >= due) {
-                self.last = Instant::now();
-                self.emitter.stopped = self.shared.stopped.load(Ordering::Acquire);
-                if let Some(emission) = self.emitter.emit()? {
-                    return Ok(Event::Emission(emission));
-                }
+                let held = match self.held()? {
+                    Some(wait) => wait,
+                    None => {
+                        self.last = Instant::now();
+                        self.emitter.stopped = self.shared.stopped.load(Ordering::Acquire);
+                        if let Some(emission) = self.emitter.emit()? {
+                            return Ok(Event::Emission(emission));
+                        }
+                        LOOK
+                    }
+                };
+                until = deadline.min(Instant::now() + held);
             }
-            let until = if ready && !ended { deadline.min(due.max(Instant::now())) } else { deadline };
             // An answer that is about to come is met awake: to sleep and be woken costs more than it.
             let asked = Instant::now();
             while self.receiver.is_empty() && asked.elapsed() < AWAKE && Instant::now() < until {
@@ -125,10 +137,29 @@ impl Subscription {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        let emission = self.emitter.emit()?;
-        match emission {
+        while let Some(wait) = self.held()? {
+            self.session.check(self.cancels)?;
+            std::thread::sleep(wait);
+        }
+        match self.emitter.emit()? {
             Some(emission) => repeated(emission),
             None => Ok(RecordBatch::new_empty(self.shared.schema.clone())),
+        }
+    }
+
+    /// How long to wait before it is looked again whether the views that it reads let it show what it has.
+    ///
+    /// Errors: a row in error in one of them at the end.
+    fn held(&self) -> Result<Option<Duration>> {
+        let frontier = self.emitter.frontier();
+        // What reads a view once has waited for it before.
+        if self.live && !self.shared.is_settled_below(frontier) {
+            return Ok(Some(CLOSE_LOOK));
+        }
+        match self.shared.error_below() {
+            Some(error) if frontier.is_none() => Err(Error::data(describe(error))),
+            Some(_) => Ok(Some(LOOK)),
+            None => Ok(None),
         }
     }
 
@@ -145,7 +176,7 @@ impl Subscription {
 
     /// The error row that holds the view, if any: nothing is emitted while it is there.
     pub fn error(&self) -> Option<String> {
-        self.emitter.error().map(|e| e.to_string())
+        self.emitter.error().map(ToString::to_string).or_else(|| self.shared.error_below().map(describe))
     }
 
     pub(crate) fn shared(&self) -> &Arc<QueryShared> {
