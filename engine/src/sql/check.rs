@@ -113,7 +113,11 @@ fn operator(plan: &LogicalPlan) -> Result<()> {
 fn negated_in(plan: &LogicalPlan) -> Result<()> {
     let LogicalPlan::Filter(filter) = plan else { return Ok(()) };
     for conjunct in split_conjunction(&filter.predicate) {
-        if matches!(conjunct, Expr::InSubquery(_)) {
+        if let Expr::InSubquery(test) = conjunct {
+            // DataFusion makes an equality with the outer row a key of the join, and forgets it where it asks for NULL.
+            if test.negated && !test.subquery.outer_ref_columns.is_empty() {
+                return refuse("NOT IN with a subquery that depends on the row; use NOT EXISTS");
+            }
             continue;
         }
         let has_not = conjunct.exists(|inner| Ok(matches!(inner, Expr::Not(_))))?;
