@@ -108,8 +108,8 @@ fn operator(plan: &LogicalPlan) -> Result<()> {
     }
 }
 
-/// DataFusion's mark join, which a subquery beside `OR` becomes, says false where SQL says NULL. That matters below a
-/// negation only: there the query is refused where NULL can come up.
+/// DataFusion's mark join, which a subquery beside `OR` becomes, says false where SQL says NULL. That is the same below
+/// `AND` and `OR` only: elsewhere the query is refused where NULL can come up.
 fn negated_in(plan: &LogicalPlan) -> Result<()> {
     let LogicalPlan::Filter(filter) = plan else { return Ok(()) };
     for conjunct in split_conjunction(&filter.predicate) {
@@ -120,18 +120,25 @@ fn negated_in(plan: &LogicalPlan) -> Result<()> {
             }
             continue;
         }
-        let has_not = conjunct.exists(|inner| Ok(matches!(inner, Expr::Not(_))))?;
-        conjunct.apply(|inner| {
-            if let Expr::InSubquery(test) = inner
-                && (test.negated || has_not)
-                && (test.expr.nullable(filter.input.schema())?
-                    || test.subquery.subquery.schema().fields().iter().any(|field| field.is_nullable()))
-            {
-                return refuse("NOT IN (subquery) beside OR where NULLs may be compared; use NOT EXISTS");
-            }
-            Ok(TreeNodeRecursion::Continue)
-        })?;
+        marked(conjunct, true, filter.input.schema())?;
     }
+    Ok(())
+}
+
+/// Refuses what may be NULL in `expr`; `plain` if only `AND` and `OR` stand above it.
+fn marked(expr: &Expr, plain: bool, schema: &DFSchema) -> Result<()> {
+    if let Expr::InSubquery(test) = expr
+        && (test.negated || !plain)
+        && (test.expr.nullable(schema)?
+            || test.subquery.subquery.schema().fields().iter().any(|field| field.is_nullable()))
+    {
+        return refuse(match test.negated {
+            true => "NOT IN (subquery) beside OR where NULLs may be compared; use NOT EXISTS",
+            false => "IN (subquery) below anything but AND and OR where NULLs may be compared; use EXISTS",
+        });
+    }
+    let plain = plain && matches!(expr, Expr::BinaryExpr(b) if matches!(b.op, Operator::And | Operator::Or));
+    expr.apply_children(|inner| marked(inner, plain, schema).map(|()| TreeNodeRecursion::Continue))?;
     Ok(())
 }
 

@@ -178,6 +178,7 @@ fn what_cannot_be_maintained_is_refused_by_name() {
         ("SELECT window(ts, '10 days', '1 us') AS w FROM t", "864000000000 windows"),
         ("SELECT sum(CAST(k AS VARCHAR)) AS s FROM t", "'sum' does not take Utf8"),
         ("SELECT * FROM t WHERE k NOT IN (SELECT v FROM t u WHERE u.ts = t.ts)", "NOT EXISTS"),
+        ("SELECT * FROM t WHERE k IN (SELECT v FROM t u WHERE u.ts = t.ts) IS NULL", "EXISTS"),
         ("SELECT * FROM t PIVOT (sum(v) FOR k IN (1, 2))", "Pivot"),
     ] {
         let error = session.sql(sql).and_then(|frame| frame.create_view("v")).err();
