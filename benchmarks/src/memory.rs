@@ -52,3 +52,10 @@ pub fn start_counting() {
 pub fn live_bytes() -> i64 {
     LIVE.load(Ordering::SeqCst)
 }
+
+/// Touches that many bytes of memory.
+pub fn touch(bytes: usize) {
+    let mut memory = vec![0u8; bytes];
+    memory.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
+    std::hint::black_box(&memory);
+}

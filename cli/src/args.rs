@@ -84,7 +84,7 @@ pub struct Run {
 #[derive(Debug, Args)]
 pub struct Sql {
     /// Run these statements and exit
-    #[arg(short, long = "command", value_name = "TEXT")]
+    #[arg(short, long = "command", value_name = "TEXT", allow_hyphen_values = true)]
     pub command: Option<String>,
     /// What both commands take.
     #[command(flatten)]

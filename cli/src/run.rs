@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use headwater::sql::{Parsed, Statement};
-use headwater::{Outcome, RuntimeMode, Session};
+use headwater::{Outcome, RuntimeMode, Session, TableStatus};
 
 use crate::args::Run;
 use crate::failure::Failure;
@@ -58,11 +58,27 @@ pub fn run(args: &Run, out: &mut dyn Write) -> Result<(), Failure> {
     let answers = script.answers().map_err(&failed)?;
     script.await_termination().map_err(&failed)?;
     drop(progress);
+    note_lost(&session, &[]);
     for answer in answers {
         output::write(out, args.common.format, &answer.schema(), &[answer])?;
     }
     out.flush()?;
     Ok(())
+}
+
+/// Says how many rows of which tables were late or rejected since the counts were as in `before`.
+pub fn note_lost(session: &Session, before: &[TableStatus]) {
+    for table in session.tables() {
+        let earlier = before.iter().find(|b| b.name == table.name).map(|b| b.counts).unwrap_or_default();
+        for (count, earlier, what) in [
+            (table.counts.late, earlier.late, "late"),
+            (table.counts.rejected, earlier.rejected, "rejected (broken, without event time, or too far ahead)"),
+        ] {
+            if count > 0 && count != earlier {
+                eprintln!("note: table '{}': {count} rows {what}", table.name);
+            }
+        }
+    }
 }
 
 /// Where there is a bare `SELECT`, sinks that print do so on standard error, unless they say where.

@@ -108,6 +108,7 @@ impl Shell {
         let started = Instant::now();
         files::declare(&self.session, std::slice::from_ref(parsed)).map_err(failed)?;
         self.go_on()?;
+        let before = self.session.tables();
         let mut rows = None;
         match self.session.execute_one(parsed).map_err(failed)? {
             Outcome::Done(what) => eprintln!("{what}"),
@@ -122,6 +123,7 @@ impl Shell {
                 rows = Some(query.collect().map_err(|error| failed(parsed.locate(error)))?);
             }
         }
+        run::note_lost(&self.session, &before);
         if let Some(batch) = rows {
             output::write(out, self.format, &batch.schema(), std::slice::from_ref(&batch))?;
             if self.timing {

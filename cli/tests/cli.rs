@@ -152,6 +152,24 @@ fn standard_input_can_be_asked_once() {
 }
 
 #[test]
+fn what_was_set_apart_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.csv");
+    std::fs::write(&path, "a\n1\nx\n").unwrap();
+    let path = path.display();
+    let text = format!(
+        "CREATE TABLE t (a INT) WITH (connector = 'filesystem', path = '{path}', on_error = 'skip'); SELECT * FROM t"
+    );
+    for arguments in [&["run", "-"][..], &["sql", "-c", &text]] {
+        let output = run(arguments, &text).unwrap();
+        assert!(output.status.success());
+        assert!(err(&output).contains("note: table 't': 1 rows rejected"), "{}", err(&output));
+    }
+    // A text may begin with a comment.
+    assert!(run(&["sql", "-c", "-- nothing"], "").unwrap().status.success());
+}
+
+#[test]
 fn sinks_are_written_before_it_ends() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().display();

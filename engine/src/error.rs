@@ -167,7 +167,10 @@ fn classify(error: &DataFusionError) -> Error {
         DataFusionError::Configuration(message) => Error::user(clean(message)),
         DataFusionError::NotImplemented(message) => {
             let message = clean(message);
-            Error::user(format!("not supported: {}", message.strip_prefix("Unsupported ").unwrap_or(&message)))
+            let message = message.strip_prefix("Unsupported ").unwrap_or(&message);
+            // A syntax tree that is printed as it is tells nobody more than its first word.
+            let message = message.split(" { ").next().unwrap_or(message).trim_start_matches("ast node ");
+            Error::user(format!("not supported: {message}"))
         }
         DataFusionError::External(inner) => match inner.downcast_ref::<Error>() {
             Some(own) => own.clone(),
@@ -190,10 +193,15 @@ fn clean(message: &str) -> String {
     let message = message.split("\n\nbacktrace:").next().unwrap_or(message);
     let message = message.split("\nThis issue was likely caused by a bug in DataFusion").next().unwrap_or(message);
     // What went wrong in a function's own check says more than the candidates that DataFusion lists after it.
-    let message = match message.split_once("coercion failed with: ") {
-        Some((_, inner)) => inner.split(" No function matches").next().unwrap_or(inner),
-        None => message,
-    };
+    let message = message.split_once("coercion failed with: ").map_or(message, |(_, inner)| inner);
+    let message = message.split(" No function matches").next().unwrap_or(message);
+    if let Some((function, wanted)) = message.split_once(" failed to match any signature, errors: ")
+        && let Some((_, given)) = wanted.split_once("(DataType: ")
+    {
+        let function = function.trim_start_matches("Internal error: ").trim_start_matches("Error during planning: ");
+        let given = given.split(").").next().unwrap_or(given).trim_end_matches([')', '.']);
+        return format!("{function} does not take {given}");
+    }
     if let Some(name) = message.trim_start_matches("Error during planning: ").strip_prefix("Invalid function '") {
         let (name, hint) = name.split_once("'.").unwrap_or((name, ""));
         let hint = hint.trim().trim_end_matches('.').replace("Did you mean", "; did you mean");

@@ -3,7 +3,7 @@
 mod analysis;
 pub mod catalog;
 pub mod explain;
-mod exprs;
+pub(crate) mod exprs;
 #[cfg(test)]
 pub(crate) mod golden;
 pub mod lower;

@@ -1,4 +1,5 @@
-//! Waiting awake: to sleep and be woken costs more than many an answer does, as long as there is a core to spare.
+//! Waiting awake: to sleep and be woken costs more than many an answer does, as long as there is a core to spare and
+//! waits are short.
 
 use std::time::{Duration, Instant};
 
@@ -7,21 +8,23 @@ const GAP: Duration = Duration::from_millis(1);
 /// For so long it sleeps then.
 const SLEEP: Duration = Duration::from_millis(20);
 
-/// How long a thread stays awake after it had something to do.
+/// How long a thread stays awake that waits for something to do.
 pub(crate) struct Awake {
     length: Duration,
     since: Instant,
     looked: Instant,
     asleep_until: Instant,
+    /// Whether the last wait was one to stay awake for.
+    was_short: bool,
 }
 
 impl Awake {
     pub fn new(length: Duration) -> Self {
         let now = Instant::now();
-        Awake { length, since: now, looked: now, asleep_until: now }
+        Awake { length, since: now, looked: now, asleep_until: now, was_short: true }
     }
 
-    /// There was something to do.
+    /// A wait begins.
     pub fn begin(&mut self) {
         self.since = Instant::now();
         self.looked = self.since;
@@ -34,6 +37,11 @@ impl Awake {
             self.asleep_until = now + SLEEP;
         }
         self.looked = now;
-        now - self.since < self.length && now >= self.asleep_until
+        self.was_short && now - self.since < self.length && now >= self.asleep_until
+    }
+
+    /// A wait has ended. Being woken takes time as well: a wait that was a little too long could be short awake.
+    pub fn end(&mut self) {
+        self.was_short = self.since.elapsed() < 2 * self.length;
     }
 }

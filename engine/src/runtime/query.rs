@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arrow::datatypes::SchemaRef;
 use crossbeam_channel::Sender;
@@ -18,6 +18,14 @@ use crate::render::RowError;
 
 /// How an ended frontier is written where a plain number is shared.
 const CLOSED: u64 = u64::MAX;
+
+/// An error and how many there are, as one message.
+pub(crate) fn describe((error, count): (RowError, usize)) -> String {
+    match count {
+        1 => error.to_string(),
+        _ => format!("{error} (and {} more rows in error)", count - 1),
+    }
+}
 
 impl std::fmt::Display for RowError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -84,6 +92,8 @@ pub(crate) struct QueryShared {
     failure: Mutex<Option<Error>>,
     /// Stored queries that it reads: their errors are its own.
     upstream: Vec<Arc<QueryShared>>,
+    /// Queries that read it: its failure is theirs.
+    downstream: Mutex<Vec<Weak<QueryShared>>>,
     /// Tables that it reads.
     tables: Vec<Arc<Run>>,
 }
@@ -98,7 +108,7 @@ impl QueryShared {
         upstream: Vec<Arc<QueryShared>>,
         tables: Vec<Arc<Run>>,
     ) -> Arc<Self> {
-        Arc::new(QueryShared {
+        let query = Arc::new(QueryShared {
             id,
             name,
             schema,
@@ -114,8 +124,19 @@ impl QueryShared {
             left_out: AtomicI64::new(0),
             failure: Mutex::default(),
             upstream,
+            downstream: Mutex::default(),
             tables,
-        })
+        });
+        for below in &query.upstream {
+            let mut readers = below.downstream.lock().unwrap_or_else(PoisonError::into_inner);
+            readers.retain(|reader| reader.strong_count() > 0);
+            readers.push(Arc::downgrade(&query));
+            drop(readers);
+            if let Some(failure) = below.failure() {
+                query.fail(failure);
+            }
+        }
+        query
     }
 
     /// All times before this are closed on all workers; `None` when the query's inputs have ended.
@@ -230,8 +251,13 @@ impl QueryShared {
         let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
         match errors.keys().next() {
             Some(first) => Some((first.clone(), errors.len())),
-            None => self.upstream.iter().find_map(|query| query.error()),
+            None => self.error_below(),
         }
+    }
+
+    /// An error that is in a view that it reads, and how many there are.
+    pub fn error_below(&self) -> Option<(RowError, usize)> {
+        self.upstream.iter().find_map(|query| query.error())
     }
 
     /// How it is doing.
@@ -252,12 +278,19 @@ impl QueryShared {
     /// Ends the query with an error, once.
     pub fn fail(&self, error: Error) {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        if failure.is_none() {
-            if let Some(output) = &self.output {
-                let _ = output.send(Output::Failed(error.clone()));
-            }
-            *failure = Some(error);
+        if failure.is_some() {
+            return;
         }
+        if let Some(output) = &self.output {
+            let _ = output.send(Output::Failed(error.clone()));
+        }
+        *failure = Some(error.clone());
+        drop(failure);
+        let readers: Vec<_> = {
+            let readers = self.downstream.lock().unwrap_or_else(PoisonError::into_inner);
+            readers.iter().filter_map(Weak::upgrade).collect()
+        };
+        readers.iter().for_each(|reader| reader.fail(error.clone()));
     }
 
     pub fn failure(&self) -> Option<Error> {

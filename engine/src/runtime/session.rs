@@ -16,7 +16,7 @@ use super::attach::{Arrangements, Attach};
 use super::emit::{Emitter, Shape};
 use super::input::Input;
 use super::message::{Command, Contents, Gauge, Sequencer};
-use super::query::{Hold, QueryShared};
+use super::query::{Hold, QueryShared, describe};
 use super::settings::RuntimeMode;
 use super::spawn::start_workers;
 use super::subscription::Subscription;
@@ -379,7 +379,8 @@ impl Inner {
         let reading = if trigger == Trigger::AvailableNow { Reading::AvailableNow } else { reading };
         let shared = self.install(name, plan, reading, false, Some(sender), from_now, cancels)?;
         emitter.begin(shared.as_of());
-        Ok(Subscription::new(self.clone(), shared, receiver, emitter, trigger, cancels))
+        let live = reading == Reading::Live;
+        Ok(Subscription::new(self.clone(), shared, receiver, emitter, trigger, cancels, live))
     }
 
     /// Renders a plan on all workers and connects it to its relations.
@@ -442,12 +443,7 @@ impl Inner {
     pub fn peek(&self, stored: &Stored) -> Result<(Time, Contents)> {
         let (as_of, _hold) = self.hold_all(std::slice::from_ref(&stored.shared), false, self.cancels())?;
         // What is closed now has been worked through, and its errors are known.
-        let errors = stored.shared.error().map(|(error, count)| {
-            Error::data(match count {
-                1 => error.to_string(),
-                _ => format!("{error} (and {} more rows in error)", count - 1),
-            })
-        });
+        let errors = stored.shared.error().map(|error| Error::data(describe(error)));
         if let Some(error) = errors.or_else(|| stored.shared.failure()) {
             return Err(error);
         }

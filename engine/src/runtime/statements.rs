@@ -39,6 +39,8 @@ pub enum Outcome {
 pub struct Script {
     session: Session,
     sinks: Vec<Query>,
+    /// The statements of the sinks.
+    created: Vec<Parsed>,
     /// The bare queries and their statements.
     selects: Vec<(Subscription, Parsed)>,
     /// What to show for statements that are not queries, in order.
@@ -59,7 +61,10 @@ impl Script {
 
     /// Waits for all sinks. Errors: the first that failed.
     pub fn await_termination(&self) -> Result<()> {
-        self.sinks.iter().try_for_each(Query::await_termination)
+        self.sinks
+            .iter()
+            .zip(&self.created)
+            .try_for_each(|(sink, statement)| sink.await_termination().map_err(|error| statement.locate(error)))
     }
 
     /// The session that it runs in.
@@ -103,11 +108,15 @@ impl Session {
 
     /// Executes a parsed script, as [`Session::run_script`].
     pub fn run_parsed(&self, statements: &[Parsed]) -> Result<Script> {
-        let mut script = Script { session: self.clone(), sinks: Vec::new(), selects: Vec::new(), shown: Vec::new() };
+        let (sinks, created, selects, shown) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut script = Script { session: self.clone(), sinks, created, selects, shown };
         self.0.defer();
         for statement in statements {
             match self.execute_one(statement)? {
-                Outcome::Sink(query) => script.sinks.push(query),
+                Outcome::Sink(query) => {
+                    script.sinks.push(query);
+                    script.created.push(statement.clone());
+                }
                 Outcome::Query(query) => {
                     let (mode, trigger) = (OutputMode::Complete, Trigger::Continuous);
                     let select = self.0.subscribe("select", &query, mode, trigger, Reading::Live);
@@ -126,11 +135,11 @@ impl Session {
     pub fn tables(&self) -> Vec<TableStatus> {
         let runs: Vec<_> = self.0.catalog().tables.values().cloned().collect();
         let status = |run: &Arc<super::table::Run>| {
-            let progress = run.progress();
+            let (counts, progress) = (run.counts(), run.progress());
             let intake = run.lock();
             TableStatus {
                 name: run.declaration.name.clone(),
-                counts: intake.counts,
+                counts,
                 progress,
                 frontier: intake.frontier().map(headwater_operators::time::to_micros),
             }
@@ -284,6 +293,7 @@ impl Inner {
             is_static: !is_stream,
             by_clock: own.by_clock,
             text,
+            read: Arc::default(),
         })
     }
 

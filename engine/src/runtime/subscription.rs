@@ -12,10 +12,10 @@ use headwater_operators::time::to_micros;
 
 use super::awake::Awake;
 use super::emit::Emitter;
-use super::query::{Output, QueryShared};
+use super::query::{Output, QueryShared, describe};
 use super::session::Inner;
 use super::view::Status;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sql::Trigger;
 
 /// How long a reader stays awake for the next emission.
@@ -46,6 +46,8 @@ pub struct Subscription {
     /// The session's cancels when it began.
     cancels: u64,
     awake: Awake,
+    /// Whether it goes on with the views that it reads.
+    live: bool,
 }
 
 impl Subscription {
@@ -56,6 +58,7 @@ impl Subscription {
         emitter: Emitter,
         trigger: Trigger,
         cancels: u64,
+        live: bool,
     ) -> Self {
         let interval = match trigger {
             Trigger::Continuous | Trigger::AvailableNow => None,
@@ -70,6 +73,7 @@ impl Subscription {
             last: Instant::now(),
             awake: Awake::new(AWAKE),
             cancels,
+            live,
         }
     }
 
@@ -105,6 +109,7 @@ impl Subscription {
             let ended = self.emitter.frontier().is_none();
             let ready = self.emitter.ready();
             if ready && (ended || Instant::now() >= due) {
+                self.check_below()?;
                 self.last = Instant::now();
                 self.emitter.stopped = self.shared.stopped.load(Ordering::Acquire);
                 if let Some(emission) = self.emitter.emit()? {
@@ -117,7 +122,9 @@ impl Subscription {
             while self.receiver.is_empty() && self.awake.waits() && Instant::now() < until {
                 std::hint::spin_loop();
             }
-            match self.receiver.recv_deadline(until) {
+            let received = self.receiver.recv_deadline(until);
+            self.awake.end();
+            match received {
                 Ok(output) => self.absorb(output)?,
                 Err(RecvTimeoutError::Timeout) if Instant::now() >= deadline => return Ok(Event::Idle),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -137,10 +144,18 @@ impl Subscription {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        let emission = self.emitter.emit()?;
-        match emission {
+        self.check_below()?;
+        match self.emitter.emit()? {
             Some(emission) => repeated(emission),
             None => Ok(RecordBatch::new_empty(self.shared.schema.clone())),
+        }
+    }
+
+    /// Errors: a row in error in a view that is read as it is now. What goes on with a view has its errors from there.
+    fn check_below(&self) -> Result<()> {
+        match self.shared.error_below().filter(|_| !self.live) {
+            Some(error) => Err(Error::data(describe(error))),
+            None => Ok(()),
         }
     }
 
@@ -162,7 +177,7 @@ impl Subscription {
 
     /// The error row that holds the view, if any: nothing is emitted while it is there.
     pub fn error(&self) -> Option<String> {
-        self.emitter.error().map(|e| e.to_string())
+        self.emitter.error().map(ToString::to_string).or_else(|| self.shared.error_below().map(describe))
     }
 
     /// How the query is doing.

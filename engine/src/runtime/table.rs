@@ -11,7 +11,7 @@ use headwater_connectors::{Changes, Connector, Guarantee, Poll, Progress, Source
 use headwater_operators::stamp::{Cuts, Follow, Follower, SessionTime, Stamper};
 
 use super::history::History;
-use super::intake::{Intake, Stamping, stamp_config};
+use super::intake::{Intake, IntakeCounts, Stamping, stamp_config};
 use super::message::Sequencer;
 use super::query::QueryShared;
 use super::session::Reading;
@@ -68,6 +68,8 @@ pub(crate) struct Declaration {
     pub by_clock: bool,
     /// The statement that declared it, for `SHOW CREATE`.
     pub text: String,
+    /// What the last reading for a single answer has counted.
+    pub read: Arc<Mutex<IntakeCounts>>,
 }
 
 impl Declaration {
@@ -394,6 +396,9 @@ impl Run {
         if stopped || available_now {
             self.each_dependent(|query| query.stopped.store(true, Ordering::Release));
         }
+        if self.private && self.limit.is_none() {
+            *self.declaration.read.lock().unwrap_or_else(PoisonError::into_inner) = self.lock().counts;
+        }
         match (self.limit.is_some(), stopped || available_now) {
             // The rows that the live run still holds back come from there.
             (true, _) => self.lock().stop(false),
@@ -402,6 +407,15 @@ impl Run {
         }
         self.followers.follow();
         Ok(())
+    }
+
+    /// What was taken in; if nothing is, what the last reading for a single answer has counted.
+    pub fn counts(&self) -> IntakeCounts {
+        let counts = self.lock().counts;
+        match counts == IntakeCounts::default() {
+            true => *self.declaration.read.lock().unwrap_or_else(PoisonError::into_inner),
+            false => counts,
+        }
     }
 
     /// Whether a later query can read again what has gone by.

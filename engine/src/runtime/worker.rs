@@ -256,6 +256,7 @@ impl WorkerState {
             let handed = self.hand_over(worker.index(), if shares { ROWS_PER_SHARED_STEP } else { ROWS_PER_STEP });
             turn::share(shares.then_some(SHARED_STEP));
             if handed {
+                awake.end();
                 awake.begin();
                 worker.step();
             } else if awake.waits() && self.receiver.is_empty() {

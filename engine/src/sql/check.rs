@@ -1,6 +1,10 @@
 //! What a maintained query may not contain, refused with the reason; and which expressions can fail on a row.
 
-use arrow::datatypes::DataType;
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Schema};
+use arrow::error::ArrowError;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, Result};
 use datafusion::logical_expr::expr::ScalarFunction;
@@ -11,6 +15,7 @@ use datafusion::logical_expr::{
 
 use super::or_null::is_or_null;
 use super::window::HopNode;
+use crate::plan::exprs::compile;
 use crate::plan::lower::AGGREGATES;
 
 /// Refuses operators and functions that have no incremental form here.
@@ -104,26 +109,37 @@ fn operator(plan: &LogicalPlan) -> Result<()> {
     }
 }
 
-/// DataFusion's mark join, which a subquery beside `OR` becomes, says false where SQL says NULL. That matters below a
-/// negation only: there the query is refused where NULL can come up.
+/// DataFusion's mark join, which a subquery beside `OR` becomes, says false where SQL says NULL. That is the same below
+/// `AND` and `OR` only: elsewhere the query is refused where NULL can come up.
 fn negated_in(plan: &LogicalPlan) -> Result<()> {
     let LogicalPlan::Filter(filter) = plan else { return Ok(()) };
     for conjunct in split_conjunction(&filter.predicate) {
-        if matches!(conjunct, Expr::InSubquery(_)) {
+        if let Expr::InSubquery(test) = conjunct {
+            // DataFusion makes an equality with the outer row a key of the join, and forgets it where it asks for NULL.
+            if test.negated && !test.subquery.outer_ref_columns.is_empty() {
+                return refuse("NOT IN with a subquery that depends on the row; use NOT EXISTS");
+            }
             continue;
         }
-        let has_not = conjunct.exists(|inner| Ok(matches!(inner, Expr::Not(_))))?;
-        conjunct.apply(|inner| {
-            if let Expr::InSubquery(test) = inner
-                && (test.negated || has_not)
-                && (test.expr.nullable(filter.input.schema())?
-                    || test.subquery.subquery.schema().fields().iter().any(|field| field.is_nullable()))
-            {
-                return refuse("NOT IN (subquery) beside OR where NULLs may be compared; use NOT EXISTS");
-            }
-            Ok(TreeNodeRecursion::Continue)
-        })?;
+        marked(conjunct, true, filter.input.schema())?;
     }
+    Ok(())
+}
+
+/// Refuses what may be NULL in `expr`; `plain` if only `AND` and `OR` stand above it.
+fn marked(expr: &Expr, plain: bool, schema: &DFSchema) -> Result<()> {
+    if let Expr::InSubquery(test) = expr
+        && (test.negated || !plain)
+        && (test.expr.nullable(schema)?
+            || test.subquery.subquery.schema().fields().iter().any(|field| field.is_nullable()))
+    {
+        return refuse(match test.negated {
+            true => "NOT IN (subquery) beside OR where NULLs may be compared; use NOT EXISTS",
+            false => "IN (subquery) below anything but AND and OR where NULLs may be compared; use EXISTS",
+        });
+    }
+    let plain = plain && matches!(expr, Expr::BinaryExpr(b) if matches!(b.op, Operator::And | Operator::Or));
+    expr.apply_children(|inner| marked(inner, plain, schema).map(|()| TreeNodeRecursion::Continue))?;
     Ok(())
 }
 
@@ -145,6 +161,26 @@ fn function(expr: &Expr) -> Result<()> {
         }
         Expr::ScalarVariable(_, names) => {
             Err(DataFusionError::Plan(format!("there is no variable {}", names.join("."))))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses arithmetic of constants that overflows.
+pub(super) fn constant(expr: &Expr) -> Result<()> {
+    let Expr::BinaryExpr(binary) = expr else { return Ok(()) };
+    let plain = |inner: &Expr| Ok(!matches!(inner, Expr::Literal(..) | Expr::BinaryExpr(_) | Expr::Cast(_)));
+    if !matches!(binary.op, Operator::Plus | Operator::Minus | Operator::Multiply) || expr.exists(plain)? {
+        return Ok(());
+    }
+    let row = RecordBatch::try_new_with_options(
+        Arc::new(Schema::empty()),
+        vec![],
+        &RecordBatchOptions::new().with_row_count(Some(1)),
+    )?;
+    match compile(expr, &DFSchema::empty()).map(|compiled| compiled.evaluate(&row)) {
+        Ok(Err(DataFusionError::ArrowError(error, _))) if matches!(*error, ArrowError::ArithmeticOverflow(_)) => {
+            Err(DataFusionError::ArrowError(error, None))
         }
         _ => Ok(()),
     }

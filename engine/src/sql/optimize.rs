@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
@@ -69,6 +69,32 @@ impl OptimizerRule for OnlyDistinctToGroupBy {
     }
 }
 
+/// DataFusion folds constants with arithmetic that wraps around: what would overflow is an error here.
+#[derive(Debug)]
+struct CheckedSimplify {
+    inner: SimplifyExpressions,
+}
+
+impl OptimizerRule for CheckedSimplify {
+    fn name(&self) -> &str {
+        "checked_simplify"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.inner.apply_order()
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        plan.apply_expressions(|expr| {
+            expr.apply(|inner| {
+                check::constant(inner)?;
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })?;
+        self.inner.rewrite(plan, config)
+    }
+}
+
 /// The plan with types made equal and windows placed: ready for [`optimize`].
 fn analyze(plan: LogicalPlan, options: &ConfigOptions) -> Result<LogicalPlan> {
     static ANALYZER: OnceLock<Analyzer> = OnceLock::new();
@@ -84,7 +110,7 @@ pub(super) fn optimize(plan: LogicalPlan, on_error: OnError, options: &Arc<Confi
         Optimizer::with_rules(vec![
             Arc::new(RewriteSetComparison::new()),
             Arc::new(OptimizeUnions::new()),
-            Arc::new(SimplifyExpressions::new()),
+            Arc::new(CheckedSimplify { inner: SimplifyExpressions::new() }),
             Arc::new(ReplaceDistinctWithAggregate::new()),
             Arc::new(EliminateJoin::new()),
             Arc::new(DecorrelatePredicateSubquery::new()),

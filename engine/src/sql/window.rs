@@ -27,6 +27,9 @@ use super::duration::parse_duration;
 /// The function's name.
 pub(crate) const WINDOW: &str = "window";
 
+/// The most windows that a row can be in: each is a row of its own.
+const MOST_WINDOWS: i64 = 100_000;
+
 /// The function `window`.
 pub fn window_udf() -> Arc<ScalarUDF> {
     static UDF: OnceLock<Arc<ScalarUDF>> = OnceLock::new();
@@ -82,6 +85,9 @@ impl Shape {
         }
         if slide > size {
             return Err(usage("the slide is longer than the size, so that rows between windows would be lost"));
+        }
+        if size / slide > MOST_WINDOWS {
+            return Err(usage(&format!("a row would be in {} windows; at most {MOST_WINDOWS} are kept", size / slide)));
         }
         Ok(Shape { size, slide, offset })
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use headwater::{Error, OutputMode, Session, Trigger, View};
+use headwater::{Error, Event, OutputMode, Session, Trigger, View};
 
 use crate::oracle::{self, PATIENCE, batch, row};
 
@@ -112,6 +112,7 @@ fn a_wrong_file_column_type_or_option_is_an_error_with_its_place() {
     says(refused(&session, "CREATE TABLE t (a INT, WATERMARK FOR a AS a)"), &["a", "timestamp"]);
     let absent = format!("CREATE TABLE t (id BIGINT, nmae TEXT) WITH (connector = 'filesystem', path = '{path}')");
     says(refused(&session, &absent), &["nmae", "name", "t.csv"]);
+    says(refused(&session, "CREATE TABLE t (a INT) WITH (connector = 'print')"), &["print", "sink"]);
     // Nothing of these was created.
     assert!(session.tables().is_empty());
 
@@ -174,6 +175,11 @@ fn what_cannot_be_maintained_is_refused_by_name() {
         ("WITH RECURSIVE r AS (SELECT 1 AS x UNION ALL SELECT x + 1 FROM r WHERE x < 5) SELECT * FROM r", "RECURSIVE"),
         ("SELECT median(v) AS m FROM t", "median"),
         ("SELECT k, count(*) AS n FROM t GROUP BY ROLLUP (k)", "ROLLUP"),
+        ("SELECT window(ts, '10 days', '1 us') AS w FROM t", "864000000000 windows"),
+        ("SELECT sum(CAST(k AS VARCHAR)) AS s FROM t", "'sum' does not take Utf8"),
+        ("SELECT * FROM t WHERE k NOT IN (SELECT v FROM t u WHERE u.ts = t.ts)", "NOT EXISTS"),
+        ("SELECT * FROM t WHERE k IN (SELECT v FROM t u WHERE u.ts = t.ts) IS NULL", "EXISTS"),
+        ("SELECT * FROM t PIVOT (sum(v) FOR k IN (1, 2))", "Pivot"),
     ] {
         let error = session.sql(sql).and_then(|frame| frame.create_view("v")).err();
         says(error.unwrap_or_else(|| panic!("this was taken: {sql}")), &[what]);
@@ -245,6 +251,88 @@ fn answers_come_while_other_tables_are_read() {
     for _ in 0..300 {
         assert_eq!(session.table("n").unwrap().collect().unwrap().num_rows(), 1);
     }
+}
+
+#[test]
+fn a_view_in_error_holds_all_that_reads_it() {
+    const OVER: &str = "CREATE TABLE m (a BIGINT); CREATE MATERIALIZED VIEW v AS SELECT 1 / a AS b FROM m;
+                        CREATE MATERIALIZED VIEW w AS SELECT b FROM v WHERE b < 10;";
+    for workers in [1, 2] {
+        let new = || Session::builder().workers(workers).build().unwrap();
+        let mut script = new().run_script(&format!("{OVER} INSERT INTO m VALUES (0), (1); SELECT b FROM w")).unwrap();
+        says(script.answers().err().unwrap(), &["zero", "a = 0", "line 2"]);
+        let sink = "CREATE SINK s FROM w WITH (connector = 'blackhole', mode = 'changelog')";
+        let script = new().run_script(&format!("{OVER} {sink}; INSERT INTO m VALUES (0), (1)")).unwrap();
+        says(script.await_termination().err().unwrap(), &["zero", "a = 0", "line 2"]);
+
+        let session = new();
+        session.execute(OVER).unwrap();
+        let mut changes =
+            session.table("w").unwrap().write_stream().output_mode(OutputMode::Changelog).subscribe().unwrap();
+        session.execute("INSERT INTO m VALUES (1), (0)").unwrap();
+        says(session.table("w").unwrap().collect().err().unwrap(), &["zero", "a = 0"]);
+        let soon = Duration::from_millis(100);
+        while let Event::Emission(emission) = changes.next(soon).unwrap() {
+            assert_eq!(emission.rows.num_rows(), 0, "nothing is shown while the view below is in error");
+        }
+        says(changes.error().unwrap(), &["zero"]);
+        session.execute("DELETE FROM m WHERE a = 0").unwrap();
+        let rows = wait(|| match changes.next(soon).unwrap() {
+            Event::Emission(emission) if emission.rows.num_rows() > 0 => Some(emission.rows),
+            _ => None,
+        });
+        assert_eq!(oracle::texts(&rows, None), [["1"]]);
+    }
+}
+
+#[test]
+fn a_table_that_fails_ends_what_reads_views_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(dir.path(), "t.csv", "id,name\n1,a\nx,b\n");
+    let text = format!(
+        "{}; CREATE MATERIALIZED VIEW v AS SELECT * FROM t;
+         CREATE SINK s FROM v WITH (connector = 'blackhole', mode = 'changelog')",
+        declare(&path, "")
+    );
+    let script = Session::new().unwrap().run_script(&text).unwrap();
+    says(script.await_termination().err().unwrap(), &["t.csv", "line 3", "'id'"]);
+    let session = Session::new().unwrap();
+    let script =
+        session.run_script(&text.replace("SINK s FROM v WITH", "SINK s AS SELECT count(*) FROM v WITH")).unwrap();
+    says(script.await_termination().err().unwrap(), &["t.csv", "line 3"]);
+    // One that comes later hears of it too.
+    says(session.table("v").unwrap().collect().err().unwrap(), &["t.csv", "line 3"]);
+}
+
+#[test]
+fn constants_do_not_overflow_in_silence() {
+    let session = Session::new().unwrap();
+    for sql in [
+        "SELECT 9223372036854775807 + 1",
+        "SELECT 1 FROM (VALUES (1)) t (a) WHERE a < 9223372036854775807 * 2",
+        "SELECT x - 1 FROM (SELECT -9223372036854775807 - 1 AS x)",
+    ] {
+        let error = refused(&session, &format!("\n {sql}"));
+        says(&error, &["overflow"]);
+        assert_eq!(error.position().map(|p| (p.line, p.column)), Some((2, 2)), "{sql}");
+    }
+}
+
+#[test]
+fn what_was_set_apart_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path =
+        file(dir.path(), "t.csv", "ts,k\n2024-01-01 00:00:00,1\n,2\n2024-01-01 00:01:00,3\n2024-01-01 00:00:01,4\n");
+    let session = Session::new().unwrap();
+    session
+        .execute(&format!(
+            "CREATE TABLE t (ts TIMESTAMP, k INT, WATERMARK FOR ts AS ts - INTERVAL '1' SECOND)
+             WITH (connector = 'filesystem', path = '{path}')"
+        ))
+        .unwrap();
+    assert_eq!(session.table("t").unwrap().collect().unwrap().num_rows(), 3);
+    let counts = session.tables()[0].counts;
+    assert_eq!((counts.late, counts.rejected), (1, 1));
 }
 
 #[test]
