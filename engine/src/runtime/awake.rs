@@ -16,12 +16,16 @@ pub(crate) struct Awake {
     asleep_until: Instant,
     /// Whether the last wait was one to stay awake for.
     was_short: bool,
+    /// Whether there are more cores than workers.
+    has_room: bool,
 }
 
 impl Awake {
-    pub fn new(length: Duration) -> Self {
+    /// In a session of so many workers.
+    pub fn new(length: Duration, workers: usize) -> Self {
         let now = Instant::now();
-        Awake { length, since: now, looked: now, asleep_until: now, was_short: true }
+        let has_room = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > workers);
+        Awake { length, since: now, looked: now, asleep_until: now, was_short: true, has_room }
     }
 
     /// A wait begins.
@@ -37,7 +41,7 @@ impl Awake {
             self.asleep_until = now + SLEEP;
         }
         self.looked = now;
-        self.was_short && now - self.since < self.length && now >= self.asleep_until
+        self.has_room && self.was_short && now - self.since < self.length && now >= self.asleep_until
     }
 
     /// A wait has ended. Being woken takes time as well: a wait that was a little too long could be short awake.

@@ -130,7 +130,7 @@ pub(crate) enum Reading {
 /// The parts of a session, shared by its handles.
 pub(crate) struct Inner {
     context: RunContext,
-    workers: usize,
+    pub(super) workers: usize,
     guards: Mutex<Option<WorkerGuards<()>>>,
     planner: RwLock<Planner>,
     pub registry: Registry,

@@ -64,17 +64,8 @@ impl Subscription {
             Trigger::Continuous | Trigger::AvailableNow => None,
             Trigger::Within(interval) | Trigger::Every(interval) => Some(interval),
         };
-        Subscription {
-            session,
-            shared,
-            receiver,
-            emitter,
-            interval,
-            last: Instant::now(),
-            awake: Awake::new(AWAKE),
-            cancels,
-            live,
-        }
+        let awake = Awake::new(AWAKE, session.workers);
+        Subscription { session, shared, receiver, emitter, interval, last: Instant::now(), awake, cancels, live }
     }
 
     /// The columns.

@@ -34,6 +34,8 @@ const ROWS_PER_STEP: usize = 1 << 16;
 const ROWS_PER_SHARED_STEP: usize = 1 << 9;
 /// How long the operators of several queries work in a step on what was left over.
 const SHARED_STEP: Duration = Duration::from_micros(50);
+/// Rows at open times that are sent to a query's reader at once.
+const ROWS_PER_MESSAGE: usize = 1 << 14;
 /// For so long a feed that brought rows counts as one whose queries have work.
 const LATELY: Duration = Duration::from_secs(10);
 /// A feed rests while one of its queries has more unread output rows than this.
@@ -236,7 +238,7 @@ impl WorkerState {
 
     /// Runs until [`Command::Shutdown`], or until the session is gone.
     pub fn run(mut self, worker: &mut Worker) {
-        let mut awake = Awake::new(LINGER);
+        let mut awake = Awake::new(LINGER, worker.peers());
         let mut maintained = Instant::now();
         loop {
             loop {
@@ -558,11 +560,18 @@ fn end<'scope, C: timely::Container + Clone>(
     let _: timely::dataflow::Stream<'scope, Time, Vec<()>> =
         ok.binary_frontier(errors, Pipeline, Pipeline, "Output", move |_, _| {
             let mut sent = Some(SINCE_EVER);
+            // What has not been sent: nothing of it is shown before its time is closed.
+            let (mut updates, mut rows) = (Vec::new(), 0);
             move |(ok, ok_frontier),
                   (errors, errors_frontier),
                   _output: &mut OutputBuilderSession<'_, Time, NoopBuilder<Vec<()>>>| {
-                let mut updates = Vec::new();
-                ok.for_each(|_, batch| updates.extend(take(batch)));
+                ok.for_each(|_, batch| {
+                    if let Some(taken) = take(batch) {
+                        rows += taken.len();
+                        shared.unread.add(taken.len());
+                        updates.push(taken);
+                    }
+                });
                 let mut error_changes = Vec::new();
                 let mut left_out = 0;
                 errors.for_each(|_, batch| {
@@ -580,13 +589,13 @@ fn end<'scope, C: timely::Container + Clone>(
                     (Some(a), Some(b)) => Some(a.min(b)),
                     (a, b) => a.or(b),
                 };
-                if updates.is_empty() && error_changes.is_empty() && frontier == sent {
+                if rows < ROWS_PER_MESSAGE && error_changes.is_empty() && frontier == sent {
                     return;
                 }
                 shared.change_errors(&error_changes);
                 if let Some(output) = &shared.output {
-                    shared.unread.add(updates.iter().map(Updates::len).sum());
-                    let errors = error_changes;
+                    let (updates, errors) = (std::mem::take(&mut updates), error_changes);
+                    rows = 0;
                     let _ = output.send(Output::Changes { worker: index, updates, errors, frontier });
                 }
                 if frontier != sent {
