@@ -8,6 +8,7 @@ mod input;
 mod intake;
 mod message;
 mod options;
+mod outbox;
 mod query;
 mod session;
 mod settings;

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arrow::datatypes::SchemaRef;
-use crossbeam_channel::Sender;
 use headwater_operators::Updates;
 use headwater_operators::time::{SINCE_EVER, Time, to_micros};
 
 use super::message::Gauge;
+use super::outbox::Outbox;
 use super::table::Run;
 use super::view::Status;
 use crate::columns::Columns;
@@ -76,7 +76,7 @@ pub(crate) struct QueryShared {
     pub schema: SchemaRef,
     as_of: AtomicU64,
     /// Where the output goes, if somebody reads it as it comes.
-    pub output: Option<Sender<Output>>,
+    pub output: Option<Arc<Outbox>>,
     /// Rows sent to `output` and not yet taken.
     pub unread: Gauge,
     /// Set when the query is stopped rather than ended: nothing more is final.
@@ -104,7 +104,7 @@ impl QueryShared {
         name: String,
         schema: SchemaRef,
         workers: usize,
-        output: Option<Sender<Output>>,
+        output: Option<Arc<Outbox>>,
         upstream: Vec<Arc<QueryShared>>,
         tables: Vec<Arc<Run>>,
     ) -> Arc<Self> {
@@ -282,7 +282,7 @@ impl QueryShared {
             return;
         }
         if let Some(output) = &self.output {
-            let _ = output.send(Output::Failed(error.clone()));
+            output.send(Output::Failed(error.clone()));
         }
         *failure = Some(error.clone());
         drop(failure);

@@ -16,6 +16,7 @@ use super::attach::{Arrangements, Attach};
 use super::emit::{Emitter, Shape};
 use super::input::Input;
 use super::message::{Command, Contents, Gauge, Sequencer};
+use super::outbox::Outbox;
 use super::query::{Hold, QueryShared, describe};
 use super::settings::RuntimeMode;
 use super::spawn::start_workers;
@@ -375,12 +376,12 @@ impl Inner {
     ) -> Result<Subscription> {
         let cancels = self.cancels();
         let mut emitter = Emitter::new(mode, Shape::of(&plan), self.workers)?;
-        let (sender, receiver) = unbounded();
+        let outbox = Arc::new(Outbox::default());
         let reading = if trigger == Trigger::AvailableNow { Reading::AvailableNow } else { reading };
-        let shared = self.install(name, plan, reading, false, Some(sender), from_now, cancels)?;
+        let shared = self.install(name, plan, reading, false, Some(outbox.clone()), from_now, cancels)?;
         emitter.begin(shared.as_of());
         let live = reading == Reading::Live;
-        Ok(Subscription::new(self.clone(), shared, receiver, emitter, trigger, cancels, live))
+        Ok(Subscription::new(self.clone(), shared, outbox, emitter, trigger, cancels, live))
     }
 
     /// Renders a plan on all workers and connects it to its relations.
@@ -391,7 +392,7 @@ impl Inner {
         plan: Plan,
         reading: Reading,
         store: bool,
-        output: Option<crossbeam_channel::Sender<super::query::Output>>,
+        output: Option<Arc<Outbox>>,
         from_now: bool,
         cancels: u64,
     ) -> Result<Arc<QueryShared>> {

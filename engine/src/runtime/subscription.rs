@@ -1,17 +1,18 @@
 //! Reading a query's output as it comes.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use crossbeam_channel::{Receiver, RecvTimeoutError};
 use headwater_connectors::Emission;
 use headwater_operators::time::to_micros;
 
 use super::awake::Awake;
 use super::emit::Emitter;
+use super::outbox::Outbox;
 use super::query::{Output, QueryShared, describe};
 use super::session::Inner;
 use super::view::Status;
@@ -39,7 +40,7 @@ pub enum Event {
 pub struct Subscription {
     session: Arc<Inner>,
     shared: Arc<QueryShared>,
-    receiver: Receiver<Output>,
+    outbox: Arc<Outbox>,
     emitter: Emitter,
     interval: Option<Duration>,
     last: Instant,
@@ -54,7 +55,7 @@ impl Subscription {
     pub(crate) fn new(
         session: Arc<Inner>,
         shared: Arc<QueryShared>,
-        receiver: Receiver<Output>,
+        outbox: Arc<Outbox>,
         emitter: Emitter,
         trigger: Trigger,
         cancels: u64,
@@ -65,7 +66,7 @@ impl Subscription {
             Trigger::Within(interval) | Trigger::Every(interval) => Some(interval),
         };
         let awake = Awake::new(AWAKE, session.workers);
-        Subscription { session, shared, receiver, emitter, interval, last: Instant::now(), awake, cancels, live }
+        Subscription { session, shared, outbox, emitter, interval, last: Instant::now(), awake, cancels, live }
     }
 
     /// The columns.
@@ -93,8 +94,8 @@ impl Subscription {
             if self.emitter.done() {
                 return Ok(Event::End);
             }
-            while let Ok(output) = self.receiver.try_recv() {
-                self.absorb(output)?;
+            if !self.outbox.is_empty() {
+                self.absorb(self.outbox.take())?;
             }
             let due = self.interval.map_or(self.last, |interval| self.last + interval);
             let ended = self.emitter.frontier().is_none();
@@ -110,17 +111,15 @@ impl Subscription {
             let until = if ready && !ended { deadline.min(due.max(Instant::now())) } else { deadline };
             // An answer that is about to come is met awake: to sleep and be woken costs more than it.
             self.awake.begin();
-            while self.receiver.is_empty() && self.awake.waits() && Instant::now() < until {
+            while self.outbox.is_empty() && self.awake.waits() && Instant::now() < until {
                 std::hint::spin_loop();
             }
-            let received = self.receiver.recv_deadline(until);
+            let messages = self.outbox.wait(until);
             self.awake.end();
-            match received {
-                Ok(output) => self.absorb(output)?,
-                Err(RecvTimeoutError::Timeout) if Instant::now() >= deadline => return Ok(Event::Idle),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Ok(Event::End),
+            if messages.is_empty() && Instant::now() >= deadline {
+                return Ok(Event::Idle);
             }
+            self.absorb(messages)?;
         }
     }
 
@@ -129,11 +128,7 @@ impl Subscription {
     pub fn finish(mut self) -> Result<RecordBatch> {
         while self.emitter.frontier().is_some() {
             self.session.check(self.cancels)?;
-            match self.receiver.recv_timeout(LOOK) {
-                Ok(output) => self.absorb(output)?,
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
+            self.absorb(self.outbox.wait(Instant::now() + LOOK))?;
         }
         self.check_below()?;
         match self.emitter.emit()? {
@@ -150,9 +145,11 @@ impl Subscription {
         }
     }
 
-    fn absorb(&mut self, output: Output) -> Result<()> {
-        let rows = self.emitter.absorb(output)?;
-        self.shared.unread.sub(rows);
+    fn absorb(&mut self, messages: VecDeque<Output>) -> Result<()> {
+        for message in messages {
+            let rows = self.emitter.absorb(message)?;
+            self.shared.unread.sub(rows);
+        }
         Ok(())
     }
 
@@ -197,6 +194,7 @@ pub(crate) fn repeated(emission: Emission) -> Result<RecordBatch> {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
+        self.outbox.close();
         self.session.drop_query(self.shared.id);
     }
 }

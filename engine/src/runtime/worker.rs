@@ -596,7 +596,7 @@ fn end<'scope, C: timely::Container + Clone>(
                 if let Some(output) = &shared.output {
                     let (updates, errors) = (std::mem::take(&mut updates), error_changes);
                     rows = 0;
-                    let _ = output.send(Output::Changes { worker: index, updates, errors, frontier });
+                    output.send(Output::Changes { worker: index, updates, errors, frontier });
                 }
                 if frontier != sent {
                     sent = frontier;
