@@ -132,9 +132,11 @@ impl Attach {
                 arrangements.0.insert(id, Offered { owner: self.shared.clone(), tables: own.clone() });
             }
         }
+        // What is in memory anyway lets nobody wait.
+        let from_memory = Arc::default();
         for (feed, history) in histories {
             let mut turn = 0;
-            history.into_iter().for_each(|updates| share_out(sequencer, feed, updates, &mut turn));
+            history.into_iter().for_each(|updates| share_out(sequencer, feed, updates, &mut turn, &from_memory));
             sequencer.lock().frontier(feed, None);
         }
         drop((intakes, arrangements));

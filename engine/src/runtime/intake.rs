@@ -13,7 +13,7 @@ use headwater_operators::time::{SINCE_EVER, Time};
 
 use super::emit::event_times;
 use super::history::History;
-use super::message::{FeedId, Sequencer};
+use super::message::{FeedId, Gauge, Sequencer};
 use crate::columns::Columns;
 use crate::error::{Error, Result};
 
@@ -61,6 +61,8 @@ pub(crate) struct Intake {
     session: SessionTime,
     pub feed: FeedId,
     pub late_feed: FeedId,
+    /// Rows of the table on their way to operators: whoever brings more waits for them, not for those of other tables.
+    pub in_flight: Arc<Gauge>,
     frontier: Option<Time>,
     splits: HashMap<u32, (String, u32)>,
     /// Rows taken from each split, by name, for a reader that must read them again.
@@ -98,6 +100,7 @@ impl Intake {
             session,
             feed,
             late_feed,
+            in_flight: Arc::default(),
             frontier: Some(SINCE_EVER),
             splits: HashMap::new(),
             positions: HashMap::new(),
@@ -306,17 +309,23 @@ impl Intake {
             history.push(kind, updates.clone());
         }
         let feed = if kind == FeedKind::OnTime { self.feed } else { self.late_feed };
-        share_out(&self.sequencer, feed, updates, &mut self.turn);
+        share_out(&self.sequencer, feed, updates, &mut self.turn, &self.in_flight);
     }
 }
 
 /// Sends updates to the workers: large batches in equal parts, small ones to one worker after another.
-pub(crate) fn share_out(sequencer: &Sequencer, feed: FeedId, updates: Updates<Columns>, turn: &mut usize) {
+pub(crate) fn share_out(
+    sequencer: &Sequencer,
+    feed: FeedId,
+    updates: Updates<Columns>,
+    turn: &mut usize,
+    in_flight: &Arc<Gauge>,
+) {
     let mut sequence = sequencer.lock();
     let workers = sequence.workers();
     let rows = updates.len();
     if workers == 1 || rows < SHARE_ROWS {
-        sequence.data(*turn % workers, feed, updates);
+        sequence.data(*turn % workers, feed, updates, in_flight);
         *turn += 1;
         return;
     }
@@ -327,7 +336,7 @@ pub(crate) fn share_out(sequencer: &Sequencer, feed: FeedId, updates: Updates<Co
             times: updates.times[start..end].to_vec(),
             diffs: updates.diffs[start..end].to_vec(),
         };
-        sequence.data(worker, feed, part);
+        sequence.data(worker, feed, part, in_flight);
     }
 }
 

@@ -20,8 +20,8 @@ pub(crate) type FeedId = u64;
 
 /// A message to one worker.
 pub(crate) enum Message {
-    /// This worker's share of a feed's updates.
-    Data(FeedId, Updates<Columns>),
+    /// This worker's share of a feed's updates, and where they count until they are taken up.
+    Data(FeedId, Updates<Columns>, Arc<Gauge>),
     /// No more updates before this time; `None` when the feed has ended.
     Frontier(FeedId, Option<Time>),
     /// Something to do, at this place in the sequence on every worker.
@@ -120,21 +120,18 @@ pub(crate) struct WorkerLink {
 /// The only writer of the workers' channels: whoever holds its lock decides the order for all.
 pub(crate) struct Sequencer {
     links: std::sync::Mutex<Vec<WorkerLink>>,
-    /// Rows sent and not yet taken up by operators, over all workers.
-    pub in_flight: Arc<Gauge>,
     next: AtomicU64,
 }
 
 /// The sequence, held: messages sent through one guard stand together on every worker.
 pub(crate) struct Sequence<'a> {
     links: std::sync::MutexGuard<'a, Vec<WorkerLink>>,
-    in_flight: &'a Gauge,
 }
 
 impl Sequencer {
-    pub fn new(links: Vec<(Sender<Message>, Thread)>, in_flight: Arc<Gauge>) -> Self {
+    pub fn new(links: Vec<(Sender<Message>, Thread)>) -> Self {
         let links = links.into_iter().map(|(sender, thread)| WorkerLink { sender, thread }).collect();
-        Sequencer { links: std::sync::Mutex::new(links), in_flight, next: AtomicU64::new(1) }
+        Sequencer { links: std::sync::Mutex::new(links), next: AtomicU64::new(1) }
     }
 
     /// A number not given before.
@@ -144,7 +141,7 @@ impl Sequencer {
 
     pub fn lock(&self) -> Sequence<'_> {
         let links = self.links.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        Sequence { links, in_flight: &self.in_flight }
+        Sequence { links }
     }
 }
 
@@ -154,11 +151,11 @@ impl Sequence<'_> {
     }
 
     /// Sends a batch to one worker. A worker that is gone takes nothing: the process is ending.
-    pub fn data(&mut self, worker: usize, feed: FeedId, updates: Updates<Columns>) {
+    pub fn data(&mut self, worker: usize, feed: FeedId, updates: Updates<Columns>, in_flight: &Arc<Gauge>) {
         let rows = updates.data.len();
         if rows > 0 {
-            self.in_flight.add(rows);
-            let _ = self.links[worker].sender.send(Message::Data(feed, updates));
+            in_flight.add(rows);
+            let _ = self.links[worker].sender.send(Message::Data(feed, updates, in_flight.clone()));
         }
     }
 

@@ -15,7 +15,7 @@ use timely::communication::WorkerGuards;
 use super::attach::{Arrangements, Attach};
 use super::emit::{Emitter, Shape};
 use super::input::Input;
-use super::message::{Command, Contents, Gauge, Sequencer};
+use super::message::{Command, Contents, Sequencer};
 use super::outbox::Outbox;
 use super::query::{Hold, QueryShared, describe};
 use super::settings::RuntimeMode;
@@ -68,9 +68,8 @@ impl SessionBuilder {
         if workers == 0 {
             return Err(Error::user("a session needs at least one worker"));
         }
-        let in_flight = Arc::new(Gauge::default());
-        let (links, guards) = start_workers(workers, &in_flight)?;
-        let sequencer = Arc::new(Sequencer::new(links, in_flight));
+        let (links, guards) = start_workers(workers)?;
+        let sequencer = Arc::new(Sequencer::new(links));
         let context =
             RunContext { sequencer, session: SessionTime::default(), followers: Arc::new(Followers::default()) };
         let inner = Inner {

@@ -1,12 +1,12 @@
 //! The one place where threads start.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
 
 use crossbeam_channel::{Sender, unbounded};
 use timely::communication::WorkerGuards;
 
-use super::message::{Gauge, Message};
+use super::message::Message;
 use super::worker::WorkerState;
 use crate::error::{Error, Result};
 
@@ -23,18 +23,17 @@ pub(crate) fn spawn(name: impl Into<String>, body: impl FnOnce() + Send + 'stati
 type Links = Vec<(Sender<Message>, Thread)>;
 
 /// Starts the timely workers of a session.
-pub(crate) fn start_workers(workers: usize, in_flight: &Arc<Gauge>) -> Result<(Links, WorkerGuards<()>)> {
+pub(crate) fn start_workers(workers: usize) -> Result<(Links, WorkerGuards<()>)> {
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| unbounded::<Message>()).unzip();
     let receivers: Vec<_> = receivers.into_iter().map(|receiver| Mutex::new(Some(receiver))).collect();
     let config = if workers == 1 { timely::Config::thread() } else { timely::Config::process(workers) };
-    let in_flight = in_flight.clone();
     let guards = timely::execute(config, move |worker| {
         // A worker that is gone would leave the others waiting for its progress: the process ends with the reason.
         let _end = EndOnPanic;
         let slot = &receivers[worker.index()];
         let receiver = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(receiver) = receiver {
-            WorkerState::new(receiver, in_flight.clone()).run(worker);
+            WorkerState::new(receiver).run(worker);
         }
     })
     .map_err(|e| Error::external(format!("can't start the workers: {e}"), true))?;

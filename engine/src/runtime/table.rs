@@ -12,7 +12,7 @@ use headwater_operators::stamp::{Cuts, Follow, Follower, SessionTime, Stamper};
 
 use super::history::History;
 use super::intake::{Intake, IntakeCounts, Stamping, stamp_config};
-use super::message::Sequencer;
+use super::message::{Gauge, Sequencer};
 use super::query::QueryShared;
 use super::session::Reading;
 use super::spawn::spawn;
@@ -21,7 +21,7 @@ use crate::plan::catalog::{self, TableMeta};
 
 /// How long a reader waits for news before it lets time pass.
 const POLL: Duration = Duration::from_millis(20);
-/// A reader rests while this many rows are on their way to the workers.
+/// A table's reader rests while this many of its rows are on their way to operators.
 const IN_FLIGHT_ROWS: usize = 1 << 20;
 /// While this many rows are on their way, rounds stay open: work arrives in larger pieces when there is more of it.
 const BUSY_ROWS: usize = 1 << 17;
@@ -145,7 +145,7 @@ pub(crate) struct Run {
     intake: Mutex<Intake>,
     started: AtomicBool,
     stop: Arc<AtomicBool>,
-    sequencer: Arc<Sequencer>,
+    in_flight: Arc<Gauge>,
     dependents: Mutex<Vec<Weak<QueryShared>>>,
     progress: Mutex<Progress>,
     /// Where to stop, by split; `None` to read to the end.
@@ -222,12 +222,13 @@ impl Run {
         let history = matches!(declaration.origin, Origin::Memory).then(|| History::new(&declaration.schema));
         let intake =
             Intake::new(&declaration.name, stamping, context.sequencer.clone(), context.session.clone(), history);
+        let in_flight = intake.in_flight.clone();
         let run = Arc::new(Run {
             declaration,
             intake: Mutex::new(intake),
             started: AtomicBool::new(false),
             stop: Arc::new(AtomicBool::new(false)),
-            sequencer: context.sequencer.clone(),
+            in_flight,
             dependents: Mutex::default(),
             progress: Mutex::default(),
             limit,
@@ -252,7 +253,7 @@ impl Run {
 
     /// Waits while the engine is behind with what was sent to it.
     pub fn wait_for_room(&self) {
-        while self.sequencer.in_flight.get() > IN_FLIGHT_ROWS && !self.stop.load(Ordering::Acquire) {
+        while self.in_flight.get() > IN_FLIGHT_ROWS && !self.stop.load(Ordering::Acquire) {
             std::thread::sleep(Duration::from_micros(200));
         }
     }
@@ -378,7 +379,7 @@ impl Run {
                     {
                         left.remove(name);
                     }
-                    if self.limit.is_none() && self.sequencer.in_flight.get() < BUSY_ROWS {
+                    if self.limit.is_none() && self.in_flight.get() < BUSY_ROWS {
                         intake.close_round();
                     } else {
                         intake.flush();

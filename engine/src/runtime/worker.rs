@@ -51,7 +51,8 @@ const LINGER: Duration = Duration::from_micros(200);
 const MAINTENANCE: Duration = Duration::from_millis(5);
 
 enum FeedEvent {
-    Data(Updates<Columns>),
+    /// Updates, and where they count until they are taken up.
+    Data(Updates<Columns>, Arc<Gauge>),
     Frontier(Option<Time>),
 }
 
@@ -89,7 +90,7 @@ impl Subscriber {
 
     fn handed(&mut self, event: &FeedEvent) {
         match event {
-            FeedEvent::Data(updates) => self.rows_since += updates.len(),
+            FeedEvent::Data(updates, _) => self.rows_since += updates.len(),
             FeedEvent::Frontier(Some(time)) if self.rows_since > 0 => {
                 self.ahead.push_back((*time, self.rows_since));
                 self.rows_ahead += std::mem::take(&mut self.rows_since);
@@ -219,21 +220,14 @@ impl Installed {
 /// Everything that one worker keeps.
 pub(crate) struct WorkerState {
     receiver: Receiver<Message>,
-    in_flight: Arc<Gauge>,
     feeds: HashMap<FeedId, Feed>,
     queries: HashMap<u64, Installed>,
     shared: SharedArrangements,
 }
 
 impl WorkerState {
-    pub fn new(receiver: Receiver<Message>, in_flight: Arc<Gauge>) -> Self {
-        WorkerState {
-            receiver,
-            in_flight,
-            feeds: HashMap::new(),
-            queries: HashMap::new(),
-            shared: SharedArrangements::default(),
-        }
+    pub fn new(receiver: Receiver<Message>) -> Self {
+        WorkerState { receiver, feeds: HashMap::new(), queries: HashMap::new(), shared: SharedArrangements::default() }
     }
 
     /// Runs until [`Command::Shutdown`], or until the session is gone.
@@ -243,7 +237,9 @@ impl WorkerState {
         loop {
             loop {
                 match self.receiver.try_recv() {
-                    Ok(Message::Data(feed, updates)) => self.feed(feed).events.push_back(FeedEvent::Data(updates)),
+                    Ok(Message::Data(feed, updates, in_flight)) => {
+                        self.feed(feed).events.push_back(FeedEvent::Data(updates, in_flight));
+                    }
                     Ok(Message::Frontier(feed, frontier)) => {
                         self.feed(feed).events.push_back(FeedEvent::Frontier(frontier));
                     }
@@ -298,19 +294,19 @@ impl WorkerState {
                 }
                 let Some(mut event) = feed.events.pop_front() else { break };
                 let mut rest = None;
-                if let FeedEvent::Data(updates) = &mut event {
+                if let FeedEvent::Data(updates, in_flight) = &mut event {
                     if updates.len() > 2 * most {
                         let last = updates.split_off(updates.len() - most);
-                        rest = Some(std::mem::replace(updates, last));
+                        rest = Some(FeedEvent::Data(std::mem::replace(updates, last), in_flight.clone()));
                     }
                     rows += updates.len();
                     feed.rows_at = Some(Instant::now());
-                    self.in_flight.sub(updates.len());
+                    in_flight.sub(updates.len());
                 }
                 let mut takers: Vec<_> = feed.subscribers.iter_mut().filter(|s| s.from <= first).collect();
                 takers.iter_mut().for_each(|taker| taker.handed(&event));
                 match event {
-                    FeedEvent::Data(updates) => {
+                    FeedEvent::Data(updates, _) => {
                         if let Some((last, others)) = takers.split_last() {
                             others.iter().for_each(|taker| taker.tap.data(updates.clone()));
                             last.tap.data(updates);
@@ -321,7 +317,7 @@ impl WorkerState {
                     }
                 }
                 match rest {
-                    Some(rest) => feed.events.push_front(FeedEvent::Data(rest)),
+                    Some(rest) => feed.events.push_front(rest),
                     None => feed.first += 1,
                 }
                 any = true;
