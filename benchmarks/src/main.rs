@@ -117,9 +117,10 @@ const TOUCHED: usize = 2 << 30;
 /// Runs one side of a case in a process of its own, so that neither memory nor allocator state leaks between them.
 fn run(case: &Case, side: &str, args: &Args) -> Result<Measured, Failure> {
     // On a virtual machine a page that the host took back costs much more at its first touch than another one: without
-    // this, whoever runs first pays for both.
+    // this, whoever runs first pays for both. For the same reason neither side gives memory back while it runs.
     Command::new(std::env::current_exe()?).args([case.name, "--side", WARM]).stdout(Stdio::null()).status()?;
     let mut command = Command::new(std::env::current_exe()?);
+    command.env("MIMALLOC_PURGE_DELAY", "-1");
     command.args([case.name, "--side", side, "--seed", &args.seed.to_string(), "--workers", &args.workers.to_string()]);
     if let Some(rows) = args.rows {
         command.args(["--rows", &rows.to_string()]);

@@ -50,6 +50,16 @@ const LEAST: usize = 32;
 
 impl Combiner<Keyed<NoValue>> for SumDiffs {
     fn combine(&mut self, batch: Updates<Keyed<NoValue>>) -> Updates<Keyed<NoValue>> {
+        self.combine_by(batch, |_| 0)
+    }
+}
+
+impl SumDiffs {
+    /// Sums the diffs of records with equal keys and times whose values are the same: `word` tells values apart.
+    pub fn combine_by<V: Payload>(&mut self, batch: Updates<Keyed<V>>, word: impl Fn(usize) -> u64) -> Updates<Keyed<V>>
+    where
+        Keyed<V>: Payload,
+    {
         if batch.len() < LEAST {
             return batch;
         }
@@ -64,8 +74,9 @@ impl Combiner<Keyed<NoValue>> for SumDiffs {
         self.rows.clear();
         let data = &batch.data;
         for row in 0..batch.len() {
-            let (hash, time) = (data.hashes[row], batch.times[row]);
-            let mut at = (hash ^ time.wrapping_mul(0x9e37_79b9_7f4a_7c15)) as usize & (slots - 1);
+            let (hash, time, value) = (data.hashes[row], batch.times[row], word(row));
+            let mixed = time.wrapping_add(value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut at = (hash ^ mixed) as usize & (slots - 1);
             loop {
                 let index = self.slots[at] as usize;
                 let Some(&first) = self.rows.get(index) else {
@@ -77,6 +88,7 @@ impl Combiner<Keyed<NoValue>> for SumDiffs {
                 let first = first as usize;
                 if data.hashes[first] == hash
                     && batch.times[first] == time
+                    && word(first) == value
                     && data.keys.get(first) == data.keys.get(row)
                 {
                     self.sums[index] += batch.diffs[row];

@@ -34,6 +34,20 @@ impl Awake {
         self.looked = self.since;
     }
 
+    /// Whether there are more cores than workers, for somebody who is no worker to stay awake.
+    pub fn has_room(&self) -> bool {
+        self.has_room
+    }
+
+    /// A moment awake. Where cores are scarce others go first.
+    pub fn pause(&self) {
+        if self.has_room {
+            std::hint::spin_loop();
+        } else {
+            std::thread::yield_now();
+        }
+    }
+
     /// Whether to look once more instead of falling asleep. Called in a loop that does next to nothing else.
     pub fn waits(&mut self) -> bool {
         let now = Instant::now();
@@ -41,7 +55,7 @@ impl Awake {
             self.asleep_until = now + SLEEP;
         }
         self.looked = now;
-        self.has_room && self.was_short && now - self.since < self.length && now >= self.asleep_until
+        self.was_short && now - self.since < self.length && now >= self.asleep_until
     }
 
     /// A wait has ended. Being woken takes time as well: a wait that was a little too long could be short awake.

@@ -111,8 +111,8 @@ impl Subscription {
             let until = if ready && !ended { deadline.min(due.max(Instant::now())) } else { deadline };
             // An answer that is about to come is met awake: to sleep and be woken costs more than it.
             self.awake.begin();
-            while self.outbox.is_empty() && self.awake.waits() && Instant::now() < until {
-                std::hint::spin_loop();
+            while self.awake.has_room() && self.outbox.is_empty() && self.awake.waits() && Instant::now() < until {
+                self.awake.pause();
             }
             let messages = self.outbox.wait(until);
             self.awake.end();

@@ -260,7 +260,7 @@ impl WorkerState {
             } else if awake.waits() && self.receiver.is_empty() {
                 // Rounds follow each other closely: what comes next is met awake.
                 worker.step();
-                std::hint::spin_loop();
+                awake.pause();
             } else if self.receiver.is_empty() {
                 worker.step_or_park(Some(PARK));
             }

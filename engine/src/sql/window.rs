@@ -58,6 +58,10 @@ fn window_type(zone: Option<Arc<str>>) -> DataType {
 
 /// The start of the last window that begins at or before `time`.
 fn start_of(time: i64, slide: i64, offset: i64) -> Option<i64> {
+    // Almost always all of it fits 64 bits, where a division costs a fraction.
+    if let Some(since) = time.checked_sub(offset) {
+        return time.checked_sub(since.rem_euclid(slide));
+    }
     let start = i128::from(time) - (i128::from(time) - i128::from(offset)).rem_euclid(i128::from(slide));
     i64::try_from(start).ok()
 }
@@ -199,12 +203,9 @@ const HOP_PLACE: &str = "a hopping window() stands in SELECT or GROUP BY; comput
 /// The one window of each time; NULL for NULL and where a bound leaves the range of timestamps.
 fn tumble(times: &ArrayRef, shape: Shape, zone: Option<Arc<str>>) -> StructArray {
     let times = times.as_primitive::<TimestampMicrosecondType>();
-    let start_of = |time: Option<i64>| {
-        let start = start_of(time?, shape.slide, shape.offset)?;
-        Some((start, start.checked_add(shape.size)?))
-    };
-    let starts: TimestampMicrosecondArray = times.iter().map(|time| start_of(time).map(|(start, _)| start)).collect();
-    let ends: TimestampMicrosecondArray = times.iter().map(|time| start_of(time).map(|(_, end)| end)).collect();
+    let start_of = |time| start_of(time, shape.slide, shape.offset).filter(|s| s.checked_add(shape.size).is_some());
+    let starts: TimestampMicrosecondArray = times.iter().map(|time| start_of(time?)).collect();
+    let ends: TimestampMicrosecondArray = starts.unary(|start| start.wrapping_add(shape.size));
     let nulls = starts.nulls().cloned();
     let (starts, ends) = (starts.with_timezone_opt(zone.clone()), ends.with_timezone_opt(zone.clone()));
     let fields = window_fields(zone);
@@ -412,5 +413,24 @@ fn replaced(plan: LogicalPlan, input: Arc<LogicalPlan>, replacements: &[(Expr, E
             LogicalPlanBuilder::from(inner.clone()).project(names.collect::<Vec<_>>())?.build()
         }
         other => Err(DataFusionError::Internal(format!("no window belongs in {}", other.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_starts_where_it_should_up_to_the_ends_of_time() {
+        let edges = [i64::MIN, i64::MIN + 1, -61, -60, -1, 0, 1, 59, 60, i64::MAX - 1, i64::MAX];
+        for time in edges {
+            for slide in [1, 7, 60, i64::MAX] {
+                for offset in edges {
+                    let (t, s, o) = (i128::from(time), i128::from(slide), i128::from(offset));
+                    let want = i64::try_from(t - (t - o).rem_euclid(s)).ok();
+                    assert_eq!(start_of(time, slide, offset), want, "{time} {slide} {offset}");
+                }
+            }
+        }
     }
 }

@@ -1,11 +1,8 @@
 //! Combining the input of counts before it moves to another worker: equal keys of a batch become one record.
 
-use std::sync::Arc;
-
-use arrow::array::{ArrayRef, AsArray, BooleanArray};
+use arrow::array::{AsArray, BooleanArray};
 use headwater_operators::combine::{Combiner, SumDiffs};
-use headwater_operators::keyed::{NoValue, hash};
-use headwater_operators::{Keyed, Payload, Rows, Updates};
+use headwater_operators::{Keyed, Updates};
 
 use crate::columns::Columns;
 
@@ -17,48 +14,26 @@ pub(in crate::render) struct CombineCounts {
 
 impl Combiner<Keyed<Columns>> for CombineCounts {
     fn combine(&mut self, updates: Updates<Keyed<Columns>>) -> Updates<Keyed<Columns>> {
-        let rows = updates.len();
-        let flags: Vec<&BooleanArray> = updates.data.vals.arrays.iter().map(|a| a.as_boolean()).collect();
-        let width = flags.len().div_ceil(8);
-        // The flags stand behind the key while equal records are summed.
-        let Keyed { hashes, keys, buckets, .. } = &updates.data;
-        let mut flagged = Rows::with_capacity(rows, keys.bytes().len() + width * rows);
-        let mut flagged_hashes = Vec::with_capacity(rows);
-        let mut bytes = vec![0u8; width];
-        for (row, (key, hash)) in keys.iter().zip(hashes).enumerate() {
-            bytes.fill(0);
-            for (index, flag) in flags.iter().enumerate() {
-                bytes[index / 8] |= u8::from(flag.value(row)) << (index % 8);
-            }
-            flagged.push_pair(key, &bytes);
-            flagged_hashes.push(bytes.iter().fold(*hash, |hash, &byte| hash ^ u64::from(byte)));
+        let flags: Vec<BooleanArray> = updates.data.vals.arrays.iter().map(|a| a.as_boolean().clone()).collect();
+        match flags.len() {
+            0 => self.sums.combine_by(updates, |_| 0),
+            // A bit each.
+            1..=64 => self.sums.combine_by(updates, |row| {
+                flags.iter().enumerate().fold(0, |word, (bit, flag)| word | u64::from(flag.value(row)) << bit)
+            }),
+            _ => updates,
         }
-        let data = Keyed { hashes: flagged_hashes, keys: flagged, buckets: buckets.clone(), vals: NoValue(rows) };
-        let flagged = Updates { data, times: updates.times.clone(), diffs: updates.diffs.clone() };
-        let Updates { data, times, diffs } = self.sums.combine(flagged);
-        if data.len() == rows {
-            return updates;
-        }
-        let (mut keys, mut flags) = (Rows::with_capacity(data.len(), data.keys.bytes().len()), Vec::new());
-        for row in data.keys.iter() {
-            let (key, bytes) = row.split_at(row.len() - width);
-            keys.push(key);
-            flags.push(bytes);
-        }
-        let arrays = (0..updates.data.vals.arrays.len()).map(|index| {
-            let flag = |bytes: &&[u8]| Some(bytes[index / 8] >> (index % 8) & 1 == 1);
-            Arc::new(flags.iter().map(flag).collect::<BooleanArray>()) as ArrayRef
-        });
-        let vals = Columns { arrays: arrays.collect(), rows: data.len() };
-        let hashes = keys.iter().map(hash).collect();
-        Updates { data: Keyed { hashes, keys, buckets: data.buckets, vals }, times, diffs }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
+    use arrow::array::ArrayRef;
+    use headwater_operators::Rows;
+    use headwater_operators::keyed::hash;
     use rand::rngs::StdRng;
     use rand::{Rng, SeedableRng};
 
