@@ -63,7 +63,7 @@ pub fn run(args: &Run, out: &mut dyn Write) -> Result<(), Failure> {
         output::write(out, args.common.format, &answer.schema(), &[answer])?;
     }
     out.flush()?;
-    Ok(())
+    script.check_views().map_err(&failed)
 }
 
 /// Says how many rows of which tables were late or rejected since the counts were as in `before`.

@@ -107,6 +107,15 @@ fn a_row_in_error_is_an_error() {
 }
 
 #[test]
+fn a_view_in_error_fails_the_run_beside_an_answer() {
+    let text = "CREATE TABLE m (a BIGINT); INSERT INTO m VALUES (0);
+                CREATE MATERIALIZED VIEW v AS SELECT 1 / a AS b FROM m; SELECT count(*) AS n FROM m";
+    let output = run(&["run", "--format", "csv", "-"], text).unwrap();
+    assert_eq!((out(&output).as_str(), output.status.code()), ("n\n1\n", Some(1)));
+    assert!(err(&output).contains("line 2"), "{}", err(&output));
+}
+
+#[test]
 fn wrong_values_and_missing_files_are_placed() {
     for (text, place) in [
         ("CREATE TABLE t (a INT);\n INSERT INTO t VALUES ('x');", "line 2, column 2"),

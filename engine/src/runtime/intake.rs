@@ -317,7 +317,7 @@ impl Intake {
 pub(crate) fn share_out(
     sequencer: &Sequencer,
     feed: FeedId,
-    updates: Updates<Columns>,
+    mut updates: Updates<Columns>,
     turn: &mut usize,
     in_flight: &Arc<Gauge>,
 ) {
@@ -329,15 +329,11 @@ pub(crate) fn share_out(
         *turn += 1;
         return;
     }
-    for worker in 0..workers {
-        let (start, end) = (rows * worker / workers, rows * (worker + 1) / workers);
-        let part = Updates {
-            data: updates.data.slice(start, end - start),
-            times: updates.times[start..end].to_vec(),
-            diffs: updates.diffs[start..end].to_vec(),
-        };
+    for worker in (1..workers).rev() {
+        let part = updates.split_off(rows * worker / workers);
         sequence.data(worker, feed, part, in_flight);
     }
+    sequence.data(0, feed, updates, in_flight);
 }
 
 /// How a table with an event-time column is stamped.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use headwater_operators::Updates;
@@ -13,13 +14,16 @@ use super::outbox::Outbox;
 use super::table::Run;
 use super::view::Status;
 use crate::columns::Columns;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::render::RowError;
 
 /// How an ended frontier is written where a plain number is shared.
 const CLOSED: u64 = u64::MAX;
 
 /// An error and how many there are, as one message.
+/// How often to look whether a query has come to its end.
+const LOOK: Duration = Duration::from_millis(2);
+
 pub(crate) fn describe((error, count): (RowError, usize)) -> String {
     match count {
         1 => error.to_string(),
@@ -258,6 +262,24 @@ impl QueryShared {
     /// An error that is in a view that it reads, and how many there are.
     pub fn error_below(&self) -> Option<(RowError, usize)> {
         self.upstream.iter().find_map(|query| query.error())
+    }
+
+    /// Whether nothing more comes from what it reads.
+    fn inputs_ended(&self) -> bool {
+        self.tables.iter().all(|run| run.lock().frontier().is_none()) && self.upstream.iter().all(|q| q.inputs_ended())
+    }
+
+    /// Waits until what has come in is worked through, if nothing more comes. Errors: why the query can't go on; a row in
+    /// error.
+    pub fn check(&self) -> Result<()> {
+        while self.failure().is_none() && self.frontier().is_some() && self.inputs_ended() {
+            std::thread::sleep(LOOK);
+        }
+        match (self.failure(), self.error()) {
+            (Some(failure), _) => Err(failure),
+            (None, Some(error)) => Err(Error::data(describe(error))),
+            (None, None) => Ok(()),
+        }
     }
 
     /// How it is doing.

@@ -43,6 +43,8 @@ pub struct Script {
     created: Vec<Parsed>,
     /// The bare queries and their statements.
     selects: Vec<(Subscription, Parsed)>,
+    /// The materialized views and their statements.
+    views: Vec<(String, Parsed)>,
     /// What to show for statements that are not queries, in order.
     pub shown: Vec<Outcome>,
 }
@@ -65,6 +67,16 @@ impl Script {
             .iter()
             .zip(&self.created)
             .try_for_each(|(sink, statement)| sink.await_termination().map_err(|error| statement.locate(error)))
+    }
+
+    /// Looks after the materialized views, whether or not something reads them. Errors: the first that can't go on or is
+    /// in error.
+    pub fn check_views(&self) -> Result<()> {
+        self.views.iter().try_for_each(|(name, statement)| match self.session.view(name) {
+            Ok(view) => view.check().map_err(|error| statement.locate(error)),
+            // The script has dropped it again.
+            Err(_) => Ok(()),
+        })
     }
 
     /// The session that it runs in.
@@ -108,8 +120,14 @@ impl Session {
 
     /// Executes a parsed script, as [`Session::run_script`].
     pub fn run_parsed(&self, statements: &[Parsed]) -> Result<Script> {
-        let (sinks, created, selects, shown) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut script = Script { session: self.clone(), sinks, created, selects, shown };
+        let mut script = Script {
+            session: self.clone(),
+            sinks: Vec::new(),
+            created: Vec::new(),
+            selects: Vec::new(),
+            views: Vec::new(),
+            shown: Vec::new(),
+        };
         self.0.defer();
         for statement in statements {
             match self.execute_one(statement)? {
@@ -123,7 +141,14 @@ impl Session {
                     let select = select.map_err(|error| statement.locate(error))?;
                     script.selects.push((select, statement.clone()));
                 }
-                shown => script.shown.push(shown),
+                shown => {
+                    if let Statement::CreateView(view) = &statement.statement
+                        && view.materialized
+                    {
+                        script.views.push((view.name.clone(), statement.clone()));
+                    }
+                    script.shown.push(shown);
+                }
             }
         }
         self.0.begin()?;

@@ -89,6 +89,11 @@ impl View {
         self.stored.shared.status()
     }
 
+    /// Waits until what has come in is worked through, if nothing more comes. Errors: why it can't go on; a row in error.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.stored.shared.check()
+    }
+
     /// Follows the view: its content at a closed time, then its changes.
     pub fn subscribe(&self, mode: OutputMode, trigger: Trigger) -> Result<Subscription> {
         let query = DataFrame::new(self.session.clone(), self.session.scan(&self.name)?);

@@ -189,7 +189,11 @@ impl StatementParser {
     }
 
     fn query(&mut self) -> Result<Query> {
+        let place = self.parser.peek_token().span.start;
         let ast = self.with(|p| p.parse_query())?;
+        if !ast.locks.is_empty() {
+            return Err(self.error_at(place, "FOR UPDATE and FOR SHARE are not supported: reads take no locks"));
+        }
         Ok(Query { ast, source: self.source.clone() })
     }
 

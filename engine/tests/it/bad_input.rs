@@ -172,6 +172,7 @@ fn what_cannot_be_maintained_is_refused_by_name() {
         ("SELECT row_number() OVER (ORDER BY v) AS n FROM t", "OVER"),
         ("SELECT random() AS r FROM t", "random"),
         ("SELECT now() AS n FROM t", "now"),
+        ("SELECT k FROM t FOR UPDATE", "FOR UPDATE"),
         ("WITH RECURSIVE r AS (SELECT 1 AS x UNION ALL SELECT x + 1 FROM r WHERE x < 5) SELECT * FROM r", "RECURSIVE"),
         ("SELECT median(v) AS m FROM t", "median"),
         ("SELECT k, count(*) AS n FROM t GROUP BY ROLLUP (k)", "ROLLUP"),
@@ -302,6 +303,27 @@ fn a_table_that_fails_ends_what_reads_views_of_it() {
     says(script.await_termination().err().unwrap(), &["t.csv", "line 3"]);
     // One that comes later hears of it too.
     says(session.table("v").unwrap().collect().err().unwrap(), &["t.csv", "line 3"]);
+}
+
+#[test]
+fn a_view_of_a_script_that_nobody_reads_does_not_fail_in_silence() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(dir.path(), "t.csv", "id,name\n1,a\nx,b\n");
+    let broken = format!("{}; CREATE MATERIALIZED VIEW v AS SELECT * FROM t;", declare(&path, ""));
+    let zero = "CREATE TABLE m (a BIGINT); INSERT INTO m VALUES (0), (1);
+                CREATE MATERIALIZED VIEW v AS SELECT 1 / a AS b FROM m;";
+    for (text, wanted) in [(broken.as_str(), ["t.csv", "line 3"]), (zero, ["zero", "line 2"])] {
+        let mut script = Session::new().unwrap().run_script(&format!("{text} SELECT 1 AS one")).unwrap();
+        assert_eq!(oracle::texts(&script.answers().unwrap()[0], None), [["1"]]);
+        says(script.check_views().err().unwrap(), &wanted);
+        let dropped = Session::new().unwrap().run_script(&format!("{text} DROP VIEW v; SELECT 1 AS one")).unwrap();
+        dropped.check_views().unwrap();
+    }
+    let endless = "CREATE TABLE g (a BIGINT) WITH (connector = 'datagen', 'rows-per-second' = '10');
+                   CREATE MATERIALIZED VIEW v AS SELECT a FROM g";
+    let session = Session::new().unwrap();
+    session.run_script(endless).unwrap().check_views().unwrap();
+    session.stop();
 }
 
 #[test]

@@ -14,7 +14,10 @@ pub(in crate::render) struct CombineCounts {
 
 impl Combiner<Keyed<Columns>> for CombineCounts {
     fn combine(&mut self, updates: Updates<Keyed<Columns>>) -> Updates<Keyed<Columns>> {
-        let flags: Vec<BooleanArray> = updates.data.vals.arrays.iter().map(|a| a.as_boolean().clone()).collect();
+        let rows = updates.len();
+        let flags = updates.data.vals.arrays.iter().map(|a| a.as_boolean().clone());
+        // What is the same for all rows of the batch tells none apart.
+        let flags: Vec<BooleanArray> = flags.filter(|flag| ![0, rows].contains(&flag.true_count())).collect();
         match flags.len() {
             0 => self.sums.combine_by(updates, |_| 0),
             // A bit each.
