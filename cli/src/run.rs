@@ -57,13 +57,14 @@ pub fn run(args: &Run, out: &mut dyn Write) -> Result<(), Failure> {
     let progress = (!parsed.iter().any(prints)).then(|| Progress::show(&session, interrupts.handle()));
     let answers = script.answers().map_err(&failed)?;
     script.await_termination().map_err(&failed)?;
+    let views = script.check_views();
     drop(progress);
     note_lost(&session, &[]);
     for answer in answers {
         output::write(out, args.common.format, &answer.schema(), &[answer])?;
     }
     out.flush()?;
-    script.check_views().map_err(&failed)
+    views.map_err(&failed)
 }
 
 /// Says how many rows of which tables were late or rejected since the counts were as in `before`.

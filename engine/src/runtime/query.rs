@@ -264,15 +264,14 @@ impl QueryShared {
         self.upstream.iter().find_map(|query| query.error())
     }
 
-    /// Whether nothing more comes from what it reads.
-    fn inputs_ended(&self) -> bool {
-        self.tables.iter().all(|run| run.lock().frontier().is_none()) && self.upstream.iter().all(|q| q.inputs_ended())
+    /// Whether what it reads has ended or is being read to an end.
+    fn inputs_end(&self) -> bool {
+        self.tables.iter().all(|run| run.is_ending()) && self.upstream.iter().all(|q| q.inputs_end())
     }
 
-    /// Waits until what has come in is worked through, if nothing more comes. Errors: why the query can't go on; a row in
-    /// error.
+    /// Waits for the last answer, if the inputs have an end. Errors: why the query can't go on; a row in error.
     pub fn check(&self) -> Result<()> {
-        while self.failure().is_none() && self.frontier().is_some() && self.inputs_ended() {
+        while self.failure().is_none() && self.frontier().is_some() && self.inputs_end() {
             std::thread::sleep(LOOK);
         }
         match (self.failure(), self.error()) {

@@ -69,8 +69,8 @@ impl Script {
             .try_for_each(|(sink, statement)| sink.await_termination().map_err(|error| statement.locate(error)))
     }
 
-    /// Looks after the materialized views, whether or not something reads them. Errors: the first that can't go on or is
-    /// in error.
+    /// Looks after the materialized views, whether or not something reads them, and waits for those whose inputs have an
+    /// end. Errors: the first that can't go on or is in error.
     pub fn check_views(&self) -> Result<()> {
         self.views.iter().try_for_each(|(name, statement)| match self.session.view(name) {
             Ok(view) => view.check().map_err(|error| statement.locate(error)),

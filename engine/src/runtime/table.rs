@@ -251,6 +251,12 @@ impl Run {
         self.limit.is_some()
     }
 
+    /// Whether it has ended, or is being read to an end that its source has.
+    pub fn is_ending(&self) -> bool {
+        let bounded = matches!(&self.declaration.origin, Origin::Connector(_, spec) if spec.bounded);
+        bounded && self.started.load(Ordering::Acquire) || self.lock().frontier().is_none()
+    }
+
     /// Waits while the engine is behind with what was sent to it.
     pub fn wait_for_room(&self) {
         while self.in_flight.get() > IN_FLIGHT_ROWS && !self.stop.load(Ordering::Acquire) {

@@ -89,7 +89,7 @@ impl View {
         self.stored.shared.status()
     }
 
-    /// Waits until what has come in is worked through, if nothing more comes. Errors: why it can't go on; a row in error.
+    /// Waits for the last content, if the inputs have an end. Errors: why it can't go on; a row in error.
     pub(crate) fn check(&self) -> Result<()> {
         self.stored.shared.check()
     }
