@@ -26,6 +26,9 @@ pub struct TableSpec {
     pub schema: Option<SchemaRef>,
     /// Whether to read what there is and end (batch), or to follow (stream).
     pub bounded: bool,
+    /// Whether the input goes on behind what is there: what is half-written at its end is then left for later, also by a
+    /// reader that ends. A table that is not `bounded` goes on in any case.
+    pub growing: bool,
     /// For a sink in update mode, the columns that identify a row; empty if not known.
     pub key: Vec<usize>,
 }

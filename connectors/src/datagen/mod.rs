@@ -285,7 +285,7 @@ mod tests {
 
     fn table(schema: SchemaRef, options: &[(&str, &str)], bounded: bool) -> TableSpec {
         let options: Options = options.iter().copied().collect();
-        TableSpec { name: "t".into(), options, schema: Some(schema), bounded, key: vec![] }
+        TableSpec { name: "t".into(), options, schema: Some(schema), bounded, growing: !bounded, key: vec![] }
     }
 
     fn read(source: &mut dyn Source, most: usize) -> (RecordBatch, u64) {

@@ -232,6 +232,8 @@ pub(crate) struct Reading {
     /// Whether the table is one to be followed: it may have no files yet, also when it is read as it is now.
     pub(crate) followed: bool,
     pub(crate) bounded: bool,
+    /// Whether what is half-written waits, or is an error.
+    pub(crate) growing: bool,
     /// The most rows of a batch.
     pub(crate) max_rows: usize,
 }
@@ -253,6 +255,7 @@ impl Reading {
             monitor: monitor.max(Duration::from_millis(1)),
             followed: options.given("source.monitor-interval").is_some(),
             bounded: table.bounded,
+            growing: table.growing || !table.bounded,
             max_rows: BATCH_ROWS,
         })
     }
@@ -286,7 +289,7 @@ impl Reading {
         }
         if self.format == Format::Parquet {
             for found in &files {
-                if let Some(file) = complete(&found.path, self.bounded)? {
+                if let Some(file) = complete(&found.path, self.growing)? {
                     return parquet::schema(file, &found.name());
                 }
             }
@@ -306,7 +309,7 @@ impl Reading {
         let rows = (self.text.infer_rows / files.len().div_ceil(step)).max(1000).min(self.text.infer_rows);
         let mut all = Vec::new();
         for found in files.iter().step_by(step) {
-            let (text, last) = text::beginning(&found.path, rows, self.bounded)?;
+            let (text, last) = text::beginning(&found.path, rows, self.growing)?;
             if let Some(guesses) = self.text.guess(self.format, &text, last, rows, &found.name())? {
                 all = infer::merge(all, guesses);
             }
@@ -324,16 +327,16 @@ impl Reading {
         let Some(found) = files.first() else { return Ok(()) };
         match self.format {
             Format::Parquet => {
-                if let Some(file) = complete(&found.path, self.bounded)? {
+                if let Some(file) = complete(&found.path, self.growing)? {
                     ParquetReader::open(file, &found.name(), schema.clone(), 0, self.max_rows)?;
                 }
             }
             Format::Csv => {
-                let (text, last) = text::beginning(&found.path, 1, self.bounded)?;
+                let (text, last) = text::beginning(&found.path, 1, self.growing)?;
                 self.text.decoder(self.format, schema, &found.name())?.skip(&text, last, 1)?;
             }
             Format::Json => {
-                let (text, last) = text::beginning(&found.path, 1000, self.bounded)?;
+                let (text, last) = text::beginning(&found.path, 1000, self.growing)?;
                 let guesses = infer::json(&text, &Lines::of(&text, last, 1000));
                 json::check_names(schema, &infer::schema(&guesses), &found.name())?;
             }
@@ -342,13 +345,13 @@ impl Reading {
     }
 }
 
-/// Opens a Parquet file; `None` if it is not complete yet, which is an error in a `bounded` run.
-fn complete(path: &Path, bounded: bool) -> Result<Option<File>> {
+/// Opens a Parquet file; `None` if it is not complete yet, which is an error unless the table is `growing`.
+fn complete(path: &Path, growing: bool) -> Result<Option<File>> {
     let io = |error: std::io::Error| Error::io("read", path.display(), &error);
     let mut file = File::open(path).map_err(io)?;
     match parquet::is_complete(&mut file).map_err(io)? {
         true => Ok(Some(file)),
-        false if bounded => Err(Error::Data(format!(
+        false if !growing => Err(Error::Data(format!(
             "{} is not a complete Parquet file: its footer is missing; is it still being written?",
             path.display()
         ))),

@@ -37,7 +37,8 @@ fn open(folder: &Path, mode: OutputMode, options: &[(&str, &str)]) -> Result<Box
     let mut options: Options = options.iter().copied().collect();
     options.set("path", folder.display());
     let schema = Some(rows(&[]).schema());
-    Filesystem.sink(&TableSpec { name: "out".into(), options, schema, bounded: false, key: vec![] }, mode)
+    Filesystem
+        .sink(&TableSpec { name: "out".into(), options, schema, bounded: false, growing: true, key: vec![] }, mode)
 }
 
 /// The files that a reader sees.
@@ -55,7 +56,7 @@ fn visible(folder: &Path) -> Vec<PathBuf> {
 fn reread(folder: &Path, options: &[(&str, &str)]) -> RecordBatch {
     let mut options: Options = options.iter().copied().collect();
     options.set("path", folder.display());
-    let mut table = TableSpec { name: "t".into(), options, schema: None, bounded: true, key: vec![] };
+    let mut table = TableSpec { name: "t".into(), options, schema: None, bounded: true, growing: false, key: vec![] };
     table.schema = Some(Filesystem.schema(&table).expect("a schema"));
     let mut source = Filesystem.source(&table).expect("a source");
     let mut batches = Vec::new();

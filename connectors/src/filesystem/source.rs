@@ -164,7 +164,7 @@ impl Files {
             self.current = None;
             return Ok(());
         }
-        match file.step(&self.reading, &self.schema, self.bounded, &self.bytes_read)? {
+        match file.step(&self.reading, &self.schema, &self.bytes_read)? {
             Step::Rows(decoded, line) => {
                 let mut batch = match file.batch(decoded, line, self.reading.text.tolerant) {
                     Ok(batch) => batch,
@@ -193,7 +193,7 @@ impl Files {
                 let split = self.announce(index);
                 self.news.push_back(Poll::SplitEnd(split));
             }
-            Step::Incomplete(why) if self.bounded => return Err(incomplete(&why)),
+            Step::Incomplete(why) if !self.reading.growing => return Err(incomplete(&why)),
             Step::Incomplete(_) => {
                 self.current = None;
                 file.seen = now.map_or((0, None), |now| (now.bytes, Some(now.modified)));
@@ -204,19 +204,13 @@ impl Files {
 }
 
 impl OneFile {
-    fn step(
-        &mut self,
-        reading: &Reading,
-        schema: &SchemaRef,
-        bounded: bool,
-        bytes_read: &Arc<AtomicU64>,
-    ) -> Result<Step> {
+    fn step(&mut self, reading: &Reading, schema: &SchemaRef, bytes_read: &Arc<AtomicU64>) -> Result<Step> {
         let reader = match &mut self.reader {
             Some(reader) => reader,
             none => {
                 let reader = match reading.format {
                     Format::Parquet => {
-                        let Some(file) = complete(&self.path, bounded)? else {
+                        let Some(file) = complete(&self.path, reading.growing)? else {
                             return Ok(Step::Incomplete(self.name.clone()));
                         };
                         let reader =
@@ -240,7 +234,7 @@ impl OneFile {
             }
         };
         match reader {
-            Reader::Text(text) => text.step(!bounded),
+            Reader::Text(text) => text.step(reading.growing),
             Reader::Parquet(parquet) => {
                 let before = self.records;
                 match parquet.next()? {

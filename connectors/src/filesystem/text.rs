@@ -243,23 +243,23 @@ impl Read for Counting {
 }
 
 /// The beginning of a file's text with about `rows` lines, and whether that is all of it. If it is cut off, that is an
-/// error in a `bounded` run.
-pub(crate) fn beginning(path: &Path, rows: usize, bounded: bool) -> Result<(Vec<u8>, bool)> {
+/// error unless it is `growing`.
+pub(crate) fn beginning(path: &Path, rows: usize, growing: bool) -> Result<(Vec<u8>, bool)> {
     const MOST: usize = 64 << 20;
     let read = || -> Result<(Vec<u8>, bool), Failure> {
         let mut input = open(path, Compression::of(path), 0, Arc::new(AtomicU64::new(0)))?;
         let name = path.display().to_string();
         while !input.ended && input.buffer.len() < MOST && line_ends(&input.buffer) <= rows {
             match input.fill(&name) {
-                Err(Failure::Incomplete(_)) if !bounded => return Ok((input.buffer, false)),
+                Err(Failure::Incomplete(_)) if growing => return Ok((input.buffer, false)),
                 other => other?,
             }
         }
-        Ok((input.buffer, input.ended && bounded))
+        Ok((input.buffer, input.ended && !growing))
     };
     match read() {
         Ok(found) => Ok(found),
-        Err(Failure::Incomplete(_)) if !bounded => Ok((Vec::new(), false)),
+        Err(Failure::Incomplete(_)) if growing => Ok((Vec::new(), false)),
         Err(Failure::Incomplete(why)) => Err(incomplete(&why)),
         Err(Failure::Error(error)) => Err(error),
     }

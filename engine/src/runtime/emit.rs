@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::{SortColumn, lexsort_to_indices};
 use arrow::datatypes::{DataType, SchemaRef, TimestampMicrosecondType};
 use arrow_row::{RowConverter, SortField};
@@ -291,7 +291,7 @@ impl Emitter {
         for updates in &closed {
             let rows = self.converter.convert_columns(&updates.data.arrays)?;
             let ends = event_times(&updates.data.arrays[final_at.column])?;
-            for (i, end) in ends.into_iter().enumerate() {
+            for (i, end) in ends.iter().enumerate() {
                 let release = end.map_or(Time::MAX, |end| from_micros(end).saturating_add(final_at.delay));
                 let count = self.waiting.entry((release, rows.row(i).data().to_vec())).or_default();
                 *count += updates.diffs[i];
@@ -413,7 +413,7 @@ fn sortable(data_type: &DataType) -> bool {
 }
 
 /// Event times of a watermark column, microseconds: a timestamp, or a window's end.
-pub(crate) fn event_times(array: &ArrayRef) -> Result<Vec<Option<i64>>> {
+pub(crate) fn event_times(array: &ArrayRef) -> Result<TimestampMicrosecondArray> {
     let array = match array.data_type() {
         DataType::Struct(_) => array
             .as_struct()
@@ -423,6 +423,5 @@ pub(crate) fn event_times(array: &ArrayRef) -> Result<Vec<Option<i64>>> {
         _ => array.clone(),
     };
     let timestamps = arrow::compute::cast(&array, &DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None))?;
-    let timestamps = timestamps.as_primitive::<TimestampMicrosecondType>();
-    Ok((0..timestamps.len()).map(|i| timestamps.is_valid(i).then(|| timestamps.value(i))).collect())
+    Ok(timestamps.as_primitive::<TimestampMicrosecondType>().clone())
 }

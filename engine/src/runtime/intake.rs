@@ -1,10 +1,11 @@
 //! A table's way in: rows get their stamps here, once for all views, and go to the workers.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, RecordBatch};
 use headwater_connectors::{Changes, Rejected};
 use headwater_operators::Updates;
 use headwater_operators::clock::Clock;
@@ -190,7 +191,10 @@ impl Intake {
                     Changes::One => stamp::Changes::One,
                     Changes::Ends(ends) => stamp::Changes::Ends(ends),
                 };
-                let times: Vec<i64> = times.into_iter().map(|time| time.unwrap_or(NO_TIME)).collect();
+                let times: Cow<'_, [i64]> = match times.null_count() {
+                    0 => times.values().as_ref().into(),
+                    _ => times.iter().map(|time| time.unwrap_or(NO_TIME)).collect(),
+                };
                 let arrival = Arrival { data: columns, event_times: &times, diffs, changes, offset };
                 stamper.push(id.ok_or_else(unknown)?, arrival, super::clock().now_micros());
             }

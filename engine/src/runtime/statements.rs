@@ -278,10 +278,11 @@ impl Inner {
             }
             Some(connector) => {
                 let connector = self.registry.get(connector)?.clone();
-                let mut spec =
-                    TableSpec { name: name.to_owned(), options: rest, schema, bounded: false, key: Vec::new() };
+                let (name, key) = (name.to_owned(), Vec::new());
+                let mut spec = TableSpec { name, options: rest, schema, bounded: false, growing: true, key };
                 let is_stream = is_stream(connector.is_stream(&spec));
-                spec.bounded = !(is_stream && connector.is_stream(&spec));
+                spec.growing = is_stream && connector.is_stream(&spec);
+                spec.bounded = !spec.growing;
                 let schema = connector.schema(&spec)?;
                 spec.schema = Some(schema.clone());
                 (Origin::Connector(connector, spec), schema, is_stream)
@@ -404,7 +405,8 @@ impl Inner {
         let schema = physical.schema.clone();
         let key = physical.nodes[physical.root].properties.key.clone().unwrap_or_default();
         let key = if key.iter().all(|column| *column < physical.visible()) { key } else { Vec::new() };
-        let spec = TableSpec { name: name.to_owned(), options, schema: Some(schema), bounded: true, key };
+        let (name_of_sink, schema) = (name.to_owned(), Some(schema));
+        let spec = TableSpec { name: name_of_sink, options, schema, bounded: true, growing: false, key };
         let sink = connector.sink(&spec, mode)?;
         Query::start(self.subscribe_plan(name, physical, mode, trigger, Reading::Live, query.from_now)?, sink)
     }
