@@ -99,8 +99,8 @@ fn main() -> ExitCode {
 
 fn child(args: &Args, side: &str) -> Result<(), Failure> {
     let case = args.cases[0];
-    if side == WARM {
-        memory::touch(TOUCHED);
+    if side == memory::WARM {
+        memory::touch();
         return Ok(());
     }
     let params = Params { rows: args.rows.unwrap_or(case.rows), seed: args.seed, workers: args.workers };
@@ -109,17 +109,10 @@ fn child(args: &Args, side: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The side that only sees to it that the machine has its memory at hand.
-const WARM: &str = "warm";
-/// Bytes that it touches: more than any side needs.
-const TOUCHED: usize = 2 << 30;
-
 /// Runs one side of a case in a process of its own, so that neither memory nor allocator state leaks between them.
 fn run(case: &Case, side: &str, args: &Args) -> Result<Measured, Failure> {
-    // On a virtual machine a page that the host took back costs much more at its first touch than another one: without
-    // this, whoever runs first pays for both. For the same reason neither side gives memory back while it runs.
-    Command::new(std::env::current_exe()?).args([case.name, "--side", WARM]).stdout(Stdio::null()).status()?;
     let mut command = Command::new(std::env::current_exe()?);
+    // What a side has it keeps, as `memory::start` says why.
     command.env("MIMALLOC_PURGE_DELAY", "-1");
     command.args([case.name, "--side", side, "--seed", &args.seed.to_string(), "--workers", &args.workers.to_string()]);
     if let Some(rows) = args.rows {

@@ -32,6 +32,7 @@ pub fn dbsp_w2(rows: usize, seed: u64, round: usize, workers: usize) -> Result<P
         .args(["--manifest-path", &format!("{folder}/Cargo.toml"), "--target-dir", &format!("{folder}/target")])
         .args(["--", "w2", "--rows", &rows.to_string(), "--seed", &seed.to_string()])
         .args(["--round", &round.to_string(), "--workers", &workers.to_string()])
+        .env("WARM_BY", std::env::current_exe()?)
         .stderr(Stdio::inherit())
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout);

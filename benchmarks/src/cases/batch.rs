@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::Int64Type;
@@ -12,6 +11,7 @@ use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 
 use crate::case::{Better, Case, Failure, Line, Measured, Params};
+use crate::memory;
 use crate::ours;
 use crate::workload::{differs, events};
 
@@ -33,7 +33,7 @@ fn measure(params: &Params, query: impl Fn(&Path) -> Result<Vec<RecordBatch>, Fa
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("visits.parquet");
     write(params, &path)?;
-    let begin = Instant::now();
+    let begin = memory::start();
     let answer = query(&path)?;
     let seconds = begin.elapsed().as_secs_f64();
     let measured = Measured::new(vec![params.rows as f64 / seconds]);

@@ -11,6 +11,7 @@ use differential_dataflow::operators::CountTotal;
 use timely::dataflow::operators::probe::Handle;
 
 use crate::case::{Better, Case, Failure, Line, Measured, Params, percentiles};
+use crate::memory;
 use crate::ours::{Feed, Live, session, strings};
 use crate::workload::{Random, mix};
 
@@ -182,7 +183,7 @@ fn string(params: &Params) -> Result<Measured, Failure> {
     let mut live = Live::follow(&session, query)?;
     let mut changes = Vec::new();
     let mut emitted = 0;
-    let begin = Instant::now();
+    let begin = memory::start();
     for round in rounds {
         live.round(&mut facts, round, |batch, diffs| {
             emitted += diffs.len();
@@ -215,7 +216,7 @@ fn raw_string(params: &Params) -> Result<Measured, Failure> {
     let rounds = string_rounds(params)?;
     let mut counts: HashMap<Vec<u8>, u64> = HashMap::new();
     let mut emitted = 0;
-    let begin = Instant::now();
+    let begin = memory::start();
     for round in &rounds {
         let keys = strings(round.column(0))?;
         let mut changes: Vec<(Vec<u8>, u64, u64)> = Vec::with_capacity(keys.len());

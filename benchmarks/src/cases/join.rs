@@ -196,7 +196,7 @@ fn run(params: &Params, after: usize) -> Result<Run, Failure> {
         Ok(())
     };
     let before = memory::live_bytes();
-    let begin = Instant::now();
+    let begin = memory::start();
     let mut live = Live::follow(&session, QUERY)?;
     live.wait(filled, &mut take)?;
     let hydration = begin.elapsed().as_secs_f64();
@@ -244,7 +244,7 @@ fn raw(params: &Params, after: usize) -> Run {
             (left_input, right_input)
         });
         let mut time = 0;
-        let begin = Instant::now();
+        let begin = memory::start();
         for (l, r) in left.chunks(1 << 16).zip(right.chunks(1 << 16)) {
             l.iter().for_each(|row| lefts.insert(*row));
             r.iter().for_each(|row| rights.insert(*row));

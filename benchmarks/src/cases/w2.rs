@@ -152,7 +152,7 @@ fn run(params: &Params, round: usize) -> Result<Run, Failure> {
     let mut live = Live::follow(&session, QUERY)?;
     let mut answer = Answer::default();
     let mut latencies = Vec::with_capacity(batches.len());
-    let begin = Instant::now();
+    let begin = memory::start();
     for batch in batches {
         let pushed = Instant::now();
         live.round(&mut visits, batch, |changes, diffs| answer.take(changes, diffs))?;
