@@ -99,7 +99,17 @@ impl Reduction for Distinct {
     fn emit(&mut self, time: Time, errors: &mut Errors) -> bool {
         let Distinct { buckets, touched, output, .. } = self;
         let end = touched.len().min(self.emitted + STEP);
-        for &Touched { hash, bucket, old, slot, group } in &touched[self.emitted..end] {
+        let more = &touched[self.emitted..end];
+        if let Some(first) = more.first() {
+            output.data.hashes.reserve(more.len());
+            output
+                .data
+                .keys
+                .reserve(more.len(), more.len() * (buckets.get(first.slot).table.key(first.group).len() + 1));
+            output.times.reserve(more.len());
+            output.diffs.reserve(more.len());
+        }
+        for &Touched { hash, bucket, old, slot, group } in more {
             let segment = buckets.get(slot);
             segment.touched.remove(group);
             let new = segment.counts.get(group);

@@ -5,6 +5,7 @@ pub mod accumulators;
 mod arena;
 pub mod arrange;
 mod buckets;
+mod bytes;
 pub mod chunk;
 pub mod clock;
 pub mod combine;

@@ -1,5 +1,6 @@
 //! Rows as flat bytes: one buffer, no allocation per row.
 
+use crate::bytes;
 use crate::updates::Payload;
 
 /// A sequence of byte strings in one buffer.
@@ -47,8 +48,20 @@ impl Rows {
     /// Row `index`.
     #[inline]
     pub fn get(&self, index: usize) -> &[u8] {
+        &self.bytes[self.span(index)]
+    }
+
+    /// Where row `index` is in [`Rows::bytes`].
+    #[inline]
+    fn span(&self, index: usize) -> std::ops::Range<usize> {
         let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
-        &self.bytes[start..self.ends[index] as usize]
+        start..self.ends[index] as usize
+    }
+
+    /// Appends row `index` to `to`.
+    #[inline]
+    pub(crate) fn append_to(&self, index: usize, to: &mut Vec<u8>) {
+        bytes::append(to, &self.bytes, self.span(index));
     }
 
     /// Appends a row. At most 4 GiB in all.
@@ -118,7 +131,10 @@ impl Payload for Rows {
     fn gather(&self, indices: &[u32]) -> Self {
         let average = self.bytes.len() / self.len().max(1) + 1;
         let mut out = Rows::with_capacity(indices.len(), indices.len() * average);
-        indices.iter().for_each(|&i| out.push(self.get(i as usize)));
+        for &index in indices {
+            self.append_to(index as usize, &mut out.bytes);
+            out.ends.push(out.bytes.len() as u32);
+        }
         out
     }
 

@@ -3,8 +3,9 @@
 use std::cmp::Ordering;
 
 use super::SharedBatch;
+use crate::bytes;
+use crate::chunk::RowChunk;
 use crate::chunk::search::seek;
-use crate::chunk::{RowChunk, bytes};
 use crate::time::Time;
 
 /// Reads the rows of a batch in order.

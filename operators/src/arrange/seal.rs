@@ -181,9 +181,8 @@ impl Seal {
         for index in source.from..end {
             let hash = data.hashes[index];
             let part = &mut self.parts[hash.checked_shr(64 - self.bits).unwrap_or(0) as usize];
-            let (key, val) = (data.keys.get(index), data.vals.get(index));
-            part.rows.push(hash, key, val, &times[index], diffs[index]);
-            part.bytes += key.len() + val.len();
+            part.rows.push_row(data, index, &times[index], diffs[index]);
+            part.bytes += data.keys.get(index).len() + data.vals.get(index).len();
             if part.rows.len() >= MAX_ROWS || part.bytes >= MAX_BYTES {
                 part.sort();
             }

@@ -1,5 +1,8 @@
 //! The bytes of rows, with the hash of each row's key.
 
+use crate::bytes;
+use crate::rows::Rows;
+
 /// Rows' keys and values in one buffer: key, value, key, value.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Body {
@@ -82,18 +85,11 @@ impl Body {
         &self.bytes[mid..end]
     }
 
-    /// The key and the value of row `index`, as they lie.
-    #[inline]
-    pub(super) fn row(&self, index: usize) -> &[u8] {
-        let (start, _, end) = self.span(index);
-        &self.bytes[start..end]
-    }
-
-    /// The width of row `index`'s key.
-    #[inline]
-    fn key_width(&self, index: usize) -> usize {
-        let (start, mid, _) = self.span(index);
-        mid - start
+    /// Reads all rows through in the order in which they lie, which is quick, so that they are in the cache when they are
+    /// taken in another order, which would wait for each.
+    pub(super) fn touch(&self) {
+        const LINE: usize = 64;
+        std::hint::black_box(self.bytes.iter().step_by(LINE).fold(0u8, |all, byte| all ^ byte));
     }
 
     pub(super) fn bytes_between(&self, from: usize, to: usize) -> usize {
@@ -112,14 +108,29 @@ impl Body {
         }
     }
 
+    /// Appends the row of a key and a value in their buffers.
+    #[inline]
+    pub(super) fn push_row(&mut self, hash: u64, keys: &Rows, vals: &Rows, index: usize) {
+        let (key, val) = (keys.get(index).len(), vals.get(index).len());
+        self.admit(key, key + val, 1);
+        self.hashes.push(hash);
+        keys.append_to(index, &mut self.bytes);
+        vals.append_to(index, &mut self.bytes);
+        if let Ends::Each(ends) = &mut self.ends {
+            let end = self.bytes.len();
+            ends.push([(end - val) as u32, end as u32]);
+        }
+    }
+
     /// Appends row `index` of another body.
     #[inline]
     pub(super) fn push_from(&mut self, other: &Body, index: usize) {
-        let (key, row) = (other.key_width(index), other.row(index));
-        self.admit(key, row.len(), 1);
+        let (from, mid, to) = other.span(index);
+        let (key, row) = (mid - from, to - from);
+        self.admit(key, row, 1);
         self.hashes.push(other.hashes[index]);
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(row);
+        bytes::append(&mut self.bytes, &other.bytes, from..from + row);
         if let Ends::Each(ends) = &mut self.ends {
             ends.push([(start + key) as u32, self.bytes.len() as u32]);
         }

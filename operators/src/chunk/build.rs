@@ -5,7 +5,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::merge::STEP;
-use super::{Body, Diffs, MAX_BYTES, MAX_ROWS, RowChunk, Times, bytes};
+use super::{Body, Diffs, MAX_BYTES, MAX_ROWS, RowChunk, Times};
+use crate::bytes;
+use crate::keyed::Keyed;
+use crate::rows::Rows;
 
 /// Updates in one buffer, in any order or in a chunk's order.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +64,13 @@ impl<T: Ord + Clone + Default> RowBuffer<T> {
     pub(crate) fn push(&mut self, hash: u64, key: &[u8], val: &[u8], time: &T, diff: i64) {
         self.note(time, diff);
         self.body.push(hash, key, val);
+    }
+
+    /// Appends the update of a key and a value in their buffers.
+    #[inline]
+    pub(crate) fn push_row(&mut self, rows: &Keyed<Rows>, index: usize, time: &T, diff: i64) {
+        self.note(time, diff);
+        self.body.push_row(rows.hashes[index], &rows.keys, &rows.vals, index);
     }
 
     /// Appends update `index` of a chunk, with another time and diff.
@@ -196,6 +206,7 @@ impl<T: Ord + Clone + Default> RowBuffer<T> {
     pub(crate) fn begin_sort(self) -> Sort<T> {
         let mut order = by_hash(&self.body.hashes);
         let body = &self.body;
+        body.touch();
         let row = |index: u32| (body.key(index as usize), body.val(index as usize), self.time(index as usize));
         // Only equal hashes leave anything to be decided.
         let mut doubles = false;

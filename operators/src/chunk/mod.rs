@@ -21,9 +21,10 @@ use differential_dataflow::trace::chunk::{ChunkBatch, ChunkBatcher, ChunkBuilder
 use timely::container::Accountable;
 use timely::progress::Timestamp;
 
+use crate::bytes;
+
 mod body;
 mod build;
-pub(crate) mod bytes;
 mod chunker;
 mod cursor;
 mod merge;

@@ -4,8 +4,9 @@ use std::cmp::Ordering;
 
 use super::Joined;
 use crate::arrange::SharedBatch;
+use crate::bytes;
+use crate::chunk::RowChunk;
 use crate::chunk::search::seek;
-use crate::chunk::{RowChunk, bytes};
 use crate::time::Time;
 use crate::updates::Updates;
 

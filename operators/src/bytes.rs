@@ -1,6 +1,7 @@
-//! Comparing short byte strings, without a call where two integers will do.
+//! Comparing and copying short byte strings, without a call where a few words will do.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
 /// The first eight bytes and the last eight of a string of 8 to 16 bytes: they overlap, and their order is its order
 /// among strings of one length.
@@ -31,9 +32,40 @@ pub(crate) fn compare(a: &[u8], b: &[u8]) -> Ordering {
     }
 }
 
+/// As many bytes are copied at once.
+const SHORT: usize = 32;
+
+/// Appends a range of `buffer`. Where it is short and there is room, more is copied than is kept.
+#[inline]
+pub(crate) fn append(to: &mut Vec<u8>, buffer: &[u8], range: Range<usize>) {
+    match buffer[range.start..].first_chunk::<SHORT>() {
+        Some(chunk) if range.len() <= SHORT && to.capacity() - to.len() >= SHORT => {
+            let end = to.len() + range.len();
+            to.extend_from_slice(chunk);
+            to.truncate(end);
+        }
+        _ => to.extend_from_slice(&buffer[range]),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{compare, equal};
+    use super::{append, compare, equal};
+
+    #[test]
+    fn appends_like_slices() {
+        let buffer: Vec<u8> = (0..100).collect();
+        for room in [0, 20, 64] {
+            for start in 0..=buffer.len() {
+                for end in start..=buffer.len() {
+                    let mut to = Vec::with_capacity(room);
+                    to.push(255);
+                    append(&mut to, &buffer, start..end);
+                    assert_eq!((to[0], &to[1..]), (255, &buffer[start..end]));
+                }
+            }
+        }
+    }
 
     #[test]
     fn compares_like_slices() {
