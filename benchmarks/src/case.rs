@@ -16,6 +16,8 @@ pub struct Params {
     pub seed: u64,
     /// Worker threads of ours, and threads of a baseline that has some.
     pub workers: usize,
+    /// Whether ours keep to a core each.
+    pub pinned: bool,
 }
 
 /// What one side measured, in a process of its own.

@@ -103,7 +103,7 @@ fn child(args: &Args, side: &str) -> Result<(), Failure> {
         memory::touch();
         return Ok(());
     }
-    let params = Params { rows: args.rows.unwrap_or(case.rows), seed: args.seed, workers: args.workers };
+    let params = Params { rows: args.rows.unwrap_or(case.rows), seed: args.seed, workers: args.workers, pinned: false };
     let measured = if side == "ours" { (case.ours)(&params) } else { (case.baseline)(&params) }?;
     println!("{}", serde_json::to_string(&measured)?);
     Ok(())

@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 pub use headwater::Session;
 use headwater::{Event, Op, OutputMode, Pushed, Subscription, Trigger};
 
-use crate::case::Failure;
+use crate::case::{Failure, Params};
 
 /// How long an answer may take before a side gives up.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -33,8 +33,8 @@ pub fn batch(workers: usize, path: &Path, query: &str) -> Result<Vec<RecordBatch
 }
 
 /// A session with the tables of `ddl`.
-pub fn session(workers: usize, ddl: &str) -> Result<Session, Failure> {
-    let session = Session::builder().workers(workers).build()?;
+pub fn session(params: &Params, ddl: &str) -> Result<Session, Failure> {
+    let session = Session::builder().workers(params.workers).pin_workers(params.pinned).build()?;
     session.execute(ddl)?;
     Ok(session)
 }

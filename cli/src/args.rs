@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use headwater::{Session, SessionBuilder};
 
 const EXAMPLES: &str = "\
 A query has one meaning, whatever way its data arrives: read a file at once or follow it as it grows, the answer at the \
@@ -97,9 +98,19 @@ pub struct Common {
     /// Threads that compute; any number gives the same answers
     #[arg(long, value_name = "N", default_value = "1")]
     pub workers: NonZeroUsize,
+    /// Keep each worker on a core of its own; for a machine that has nothing else to do
+    #[arg(long)]
+    pub pin_workers: bool,
     /// How answers are written
     #[arg(long, value_enum, default_value_t = Format::Table, value_name = "table|csv|json", hide_possible_values = true)]
     pub format: Format,
+}
+
+impl Common {
+    /// A session as asked for.
+    pub fn session(&self) -> SessionBuilder {
+        Session::builder().workers(self.workers.get()).pin_workers(self.pin_workers)
+    }
 }
 
 /// How answers are written.

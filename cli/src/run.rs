@@ -23,7 +23,7 @@ pub fn run(args: &Run, out: &mut dyn Write) -> Result<(), Failure> {
     };
     let mut parsed = headwater::sql::parse(&text).map_err(&failed)?;
     leave_output_to_answers(&mut parsed);
-    let session = Session::builder().workers(args.common.workers.get()).runtime_mode(mode).build().map_err(&failed)?;
+    let session = args.common.session().runtime_mode(mode).build().map_err(&failed)?;
     files::declare(&session, &parsed).map_err(&failed)?;
     let interrupts = {
         let session = session.clone();

@@ -44,7 +44,7 @@ Ctrl-C cancels the statement that runs, or clears the line.
 
 /// Runs `headwater sql`; answers go to `out`.
 pub fn sql(args: &Sql, out: &mut dyn Write) -> Result<(), Failure> {
-    let session = Session::builder().workers(args.common.workers.get()).build().map_err(Failure::of(""))?;
+    let session = args.common.session().build().map_err(Failure::of(""))?;
     let format = args.common.format;
     let mut shell = Shell { session, format, timing: false, sinks: Vec::new(), cancelled: Arc::default() };
     match &args.command {

@@ -64,7 +64,7 @@ fn one_row(params: &Params) -> Result<Measured, Failure> {
         let keys = Int64Array::from_iter_values(keys.iter().map(|&k| k as i64));
         Ok(RecordBatch::try_from_iter([("k", Arc::new(keys) as _)])?)
     };
-    let session = session(params.workers, ddl)?;
+    let session = session(params, ddl)?;
     let mut facts = Feed::new(&session, "facts")?;
     let mut live = Live::follow(&session, query)?;
     let mut counts: HashMap<u64, u64> = HashMap::new();
@@ -177,7 +177,7 @@ fn check_strings<K: AsRef<[u8]>>(
 fn string(params: &Params) -> Result<Measured, Failure> {
     let ddl = "CREATE TABLE facts (k VARCHAR) WITH (connector = 'channel')";
     let query = "SELECT k, count(*) AS n FROM facts GROUP BY k";
-    let session = session(params.workers, ddl)?;
+    let session = session(params, ddl)?;
     let mut facts = Feed::new(&session, "facts")?;
     let rounds = string_rounds(params)?.into_iter().map(|r| facts.fit(r)).collect::<Result<Vec<_>, _>>()?;
     let mut live = Live::follow(&session, query)?;

@@ -75,8 +75,8 @@ pub const SCALE: Case = Case {
     against: "hydration on 1 worker",
     rows: 5_000_000,
     lines: &[Line { case: "scale-join", unit: "rows/s", better: Better::More, reach: 1.4, aim: 1.8 }],
-    ours: |params| (HYDRATION.ours)(&Params { workers: 2, ..params.clone() }),
-    baseline: |params| (HYDRATION.ours)(&Params { workers: 1, ..params.clone() }),
+    ours: |params| (HYDRATION.ours)(&Params { workers: 2, pinned: true, ..params.clone() }),
+    baseline: |params| (HYDRATION.ours)(&Params { workers: 1, pinned: true, ..params.clone() }),
 };
 
 /// Rounds measured after the hydration.
@@ -187,7 +187,7 @@ pub fn fill(session: &Session, seed: u64, rows: usize) -> Result<([Feed; 2], Opt
 }
 
 fn run(params: &Params, after: usize) -> Result<Run, Failure> {
-    let session = session(params.workers, DDL)?;
+    let session = session(params, DDL)?;
     let (mut inputs, filled) = fill(&session, params.seed, params.rows)?;
     let rounds = rounds(params.seed, params.rows, after);
     let mut sum = Checksum::default();

@@ -30,7 +30,7 @@ const KEYS: u64 = 100;
 
 fn measure(params: &Params, hydrate: bool) -> Result<Measured, Failure> {
     let session =
-        session(params.workers, &format!("{} CREATE TABLE facts (k BIGINT) WITH (connector = 'channel')", join::DDL))?;
+        session(params, &format!("{} CREATE TABLE facts (k BIGINT) WITH (connector = 'channel')", join::DDL))?;
     let query = "SELECT k, count(*) AS n FROM facts GROUP BY k";
     let (tables, filled) = join::fill(&session, params.seed, params.rows)?;
     let mut facts = Feed::new(&session, "facts")?;

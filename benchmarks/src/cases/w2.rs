@@ -70,8 +70,8 @@ pub const SCALE: Case = Case {
     against: "w2 on 1 worker",
     rows: 10_000_000,
     lines: &[Line { case: "scale-w2", unit: "rows/s", better: Better::More, reach: 1.4, aim: 1.8 }],
-    ours: |params| Ok(run(&Params { workers: 2, ..params.clone() }, ROUND)?.throughput(params.rows)),
-    baseline: |params| Ok(run(&Params { workers: 1, ..params.clone() }, ROUND)?.throughput(params.rows)),
+    ours: |params| Ok(run(&Params { workers: 2, pinned: true, ..params.clone() }, ROUND)?.throughput(params.rows)),
+    baseline: |params| Ok(run(&Params { workers: 1, pinned: true, ..params.clone() }, ROUND)?.throughput(params.rows)),
 };
 
 const DDL: &str = "CREATE TABLE visits (ts TIMESTAMP, region VARCHAR, user_id BIGINT, \
@@ -144,7 +144,7 @@ impl Run {
 }
 
 fn run(params: &Params, round: usize) -> Result<Run, Failure> {
-    let session = session(params.workers, DDL)?;
+    let session = session(params, DDL)?;
     let mut visits = Feed::new(&session, "visits")?;
     let events = events(params.seed, params.rows);
     let batches: Vec<_> = events.chunks(round).map(|r| visits.fit(batch(r)?)).collect::<Result<_, _>>()?;
@@ -173,7 +173,7 @@ fn run(params: &Params, round: usize) -> Result<Run, Failure> {
 fn state_bytes(params: &Params) -> Result<Measured, Failure> {
     memory::start_counting();
     let events = events(params.seed, params.rows);
-    let session = session(params.workers, DDL)?;
+    let session = session(params, DDL)?;
     let mut visits = Feed::new(&session, "visits")?;
     let mut live = Live::follow(&session, QUERY)?;
     let mut answer = Answer::default();

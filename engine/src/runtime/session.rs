@@ -34,6 +34,7 @@ use crate::sql::{Planner, Trigger};
 #[derive(Default)]
 pub struct SessionBuilder {
     workers: Option<usize>,
+    pinned: bool,
     mode: RuntimeMode,
     registry: Option<Registry>,
 }
@@ -43,6 +44,14 @@ impl SessionBuilder {
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
+        self
+    }
+
+    /// Whether each worker keeps to a core of its own, so that the system never puts two on one. For a process that has
+    /// the machine to itself: two that pin their workers pin them to the same cores.
+    #[must_use]
+    pub fn pin_workers(mut self, pinned: bool) -> Self {
+        self.pinned = pinned;
         self
     }
 
@@ -62,13 +71,13 @@ impl SessionBuilder {
 
     /// Starts the workers.
     ///
-    /// Errors: no worker; threads that can't be started.
+    /// Errors: no worker; threads that can't be started; pinned workers that are more than the cores.
     pub fn build(self) -> Result<Session> {
         let workers = self.workers.unwrap_or(1);
         if workers == 0 {
             return Err(Error::user("a session needs at least one worker"));
         }
-        let (links, guards) = start_workers(workers)?;
+        let (links, guards) = start_workers(workers, self.pinned)?;
         let sequencer = Arc::new(Sequencer::new(links));
         let context =
             RunContext { sequencer, session: SessionTime::default(), followers: Arc::new(Followers::default()) };

@@ -22,14 +22,23 @@ pub(crate) fn spawn(name: impl Into<String>, body: impl FnOnce() + Send + 'stati
 
 type Links = Vec<(Sender<Message>, Thread)>;
 
-/// Starts the timely workers of a session.
-pub(crate) fn start_workers(workers: usize) -> Result<(Links, WorkerGuards<()>)> {
+/// Starts the timely workers of a session, each on a core of its own if they are `pinned`.
+pub(crate) fn start_workers(workers: usize, pinned: bool) -> Result<(Links, WorkerGuards<()>)> {
+    let cores = if pinned { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
+    if pinned && cores.len() < workers {
+        let cores = cores.len();
+        return Err(Error::user(format!("can't pin {workers} workers: this process has {cores} cores")));
+    }
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| unbounded::<Message>()).unzip();
     let receivers: Vec<_> = receivers.into_iter().map(|receiver| Mutex::new(Some(receiver))).collect();
     let config = if workers == 1 { timely::Config::thread() } else { timely::Config::process(workers) };
     let guards = timely::execute(config, move |worker| {
         // A worker that is gone would leave the others waiting for its progress: the process ends with the reason.
         let _end = EndOnPanic;
+        if let Some(core) = cores.get(worker.index()) {
+            // Some systems take it as a wish only.
+            core_affinity::set_for_current(*core);
+        }
         let slot = &receivers[worker.index()];
         let receiver = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(receiver) = receiver {

@@ -626,3 +626,11 @@ fn a_script_with_an_error_says_where_and_stops_there() {
     says(&error, &["x1"]);
     assert_eq!(session.tables().len(), 1);
 }
+
+#[test]
+fn workers_are_pinned_to_cores_that_there_are() {
+    let session = Session::builder().workers(1).pin_workers(true).build().unwrap();
+    assert_eq!(oracle::texts(&session.sql("SELECT 1 AS one").unwrap().collect().unwrap(), None), [["1"]]);
+    let error = Session::builder().workers(5000).pin_workers(true).build().err().unwrap();
+    says(error, &["can't pin 5000 workers", "cores"]);
+}
