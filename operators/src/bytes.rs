@@ -48,6 +48,14 @@ pub(crate) fn append(to: &mut Vec<u8>, buffer: &[u8], range: Range<usize>) {
     }
 }
 
+/// Appends integers, given as their bytes.
+#[inline]
+pub(crate) fn write<const N: usize>(out: &mut Vec<u8>, words: impl ExactSizeIterator<Item = [u8; N]>) {
+    let at = out.len();
+    out.resize(at + N * words.len(), 0);
+    out[at..].chunks_exact_mut(N).zip(words).for_each(|(to, word)| to.copy_from_slice(&word));
+}
+
 #[cfg(test)]
 mod tests {
     use super::{append, compare, equal};

@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, Hasher};
 use std::sync::LazyLock;
 
+use crate::bytes;
 use crate::rows::Rows;
 use crate::updates::Payload;
 
@@ -84,13 +85,15 @@ impl<V: Payload> Payload for Keyed<V> {
         }
     }
 
+    fn encoded_len(&self) -> usize {
+        16 + self.keys.encoded_len() + 8 * self.buckets.len() + self.vals.encoded_len()
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
-        let mut keys = Vec::new();
-        self.keys.encode(&mut keys);
-        out.extend_from_slice(&(keys.len() as u64).to_le_bytes());
-        out.extend_from_slice(&keys);
+        out.extend_from_slice(&(self.keys.encoded_len() as u64).to_le_bytes());
+        self.keys.encode(out);
         out.extend_from_slice(&(self.buckets.len() as u64).to_le_bytes());
-        self.buckets.iter().for_each(|b| out.extend_from_slice(&b.to_le_bytes()));
+        bytes::write(out, self.buckets.iter().map(|bucket| bucket.to_le_bytes()));
         self.vals.encode(out);
     }
 
@@ -122,6 +125,9 @@ impl Payload for NoValue {
     }
     fn concat(parts: &[&Self]) -> Self {
         NoValue(parts.iter().map(|p| p.0).sum())
+    }
+    fn encoded_len(&self) -> usize {
+        8
     }
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&(self.0 as u64).to_le_bytes());

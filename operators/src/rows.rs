@@ -156,9 +156,14 @@ impl Payload for Rows {
         out
     }
 
+    fn encoded_len(&self) -> usize {
+        8 + 4 * self.ends.len() + self.bytes.len()
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
+        out.reserve(self.encoded_len());
         out.extend_from_slice(&(self.ends.len() as u64).to_le_bytes());
-        self.ends.iter().for_each(|e| out.extend_from_slice(&e.to_le_bytes()));
+        bytes::write(out, self.ends.iter().map(|end| end.to_le_bytes()));
         out.extend_from_slice(&self.bytes);
     }
 

@@ -4,6 +4,7 @@ use timely::bytes::arc::Bytes;
 use timely::container::Accountable;
 use timely::dataflow::channels::ContainerBytes;
 
+use crate::bytes;
 use crate::time::Time;
 
 /// A stream of batches of updates, at event-time timestamps.
@@ -29,6 +30,13 @@ pub trait Payload: Clone + Default + Send + 'static {
 
     /// The records of all `parts`, one after another. All parts have one layout; empty parts may have none.
     fn concat(parts: &[&Self]) -> Self;
+
+    /// The bytes that [`Payload::encode`] appends.
+    fn encoded_len(&self) -> usize {
+        let mut out = Vec::new();
+        self.encode(&mut out);
+        out.len()
+    }
 
     /// Appends a self-contained encoding, for the network. Never a memory layout.
     fn encode(&self, out: &mut Vec<u8>);
@@ -122,16 +130,14 @@ impl<D: Payload> ContainerBytes for Updates<D> {
     }
 
     fn length_in_bytes(&self) -> usize {
-        let mut out = Vec::new();
-        self.data.encode(&mut out);
-        8 + 16 * self.len() + out.len()
+        8 + 16 * self.len() + self.data.encoded_len()
     }
 
     fn into_bytes<W: std::io::Write>(&self, writer: &mut W) {
         let mut out = Vec::with_capacity(8 + 16 * self.len());
         out.extend_from_slice(&(self.len() as u64).to_le_bytes());
-        self.times.iter().for_each(|t| out.extend_from_slice(&t.to_le_bytes()));
-        self.diffs.iter().for_each(|d| out.extend_from_slice(&d.to_le_bytes()));
+        bytes::write(&mut out, self.times.iter().map(|time| time.to_le_bytes()));
+        bytes::write(&mut out, self.diffs.iter().map(|diff| diff.to_le_bytes()));
         self.data.encode(&mut out);
         if let Err(error) = writer.write_all(&out) {
             eprintln!("headwater: can't write to another process: {error}");
@@ -164,5 +170,55 @@ where
     }
     fn decode(bytes: &[u8]) -> Result<Self, String> {
         bincode::deserialize(bytes).map_err(|e| e.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{Rng, SeedableRng, rngs::SmallRng};
+    use timely::bytes::arc::BytesMut;
+
+    use super::*;
+    use crate::{Keyed, Rows};
+
+    fn random(rng: &mut SmallRng) -> Updates<Keyed<Rows>> {
+        let len = rng.random_range(0..50);
+        let mut rows = || {
+            let mut rows = Rows::default();
+            (0..len).for_each(|_| rows.push(&vec![rng.random(); rng.random_range(0..40)]));
+            rows
+        };
+        let (keys, vals) = (rows(), rows());
+        let buckets = if rng.random() { (0..len).map(|_| rng.random()).collect() } else { Vec::new() };
+        let data = Keyed { buckets, ..Keyed::new(keys, vals) };
+        let times = (0..len).map(|_| rng.random()).collect();
+        Updates { data, times, diffs: (0..len).map(|_| rng.random()).collect() }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut rng = SmallRng::seed_from_u64(3);
+        for _ in 0..200 {
+            let updates = random(&mut rng);
+            let mut bytes = Vec::new();
+            updates.into_bytes(&mut bytes);
+            assert_eq!(bytes.len(), updates.length_in_bytes());
+            assert_eq!(Updates::from_bytes(BytesMut::from(bytes).freeze()), updates);
+        }
+    }
+
+    #[test]
+    fn bytes_that_nobody_wrote_are_refused() {
+        let mut rng = SmallRng::seed_from_u64(4);
+        for _ in 0..200 {
+            let data = random(&mut rng).data;
+            let mut bytes = Vec::new();
+            data.encode(&mut bytes);
+            let cut = rng.random_range(0..bytes.len());
+            assert!(Keyed::<Rows>::decode(&bytes[..cut]).is_err());
+            // Anything may come of others, but no panic.
+            bytes[cut] ^= 1 << rng.random_range(0..8);
+            let _ = Keyed::<Rows>::decode(&bytes);
+        }
     }
 }
