@@ -48,7 +48,11 @@ impl Place {
         let path = local(path)?;
         match std::fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => Ok(Place::Folder(PathBuf::from(path))),
-            Ok(_) => Ok(Place::File(PathBuf::from(path))),
+            Ok(metadata) if metadata.is_file() => Ok(Place::File(PathBuf::from(path))),
+            Ok(_) => Err(Error::User(format!(
+                "'{path}' is a pipe or a device, and files are read more than once: write it to a file, or pipe it to \
+                 standard input and use connector = 'stdin'"
+            ))),
             Err(_) if path.contains(['*', '?', '[']) => {
                 glob::Pattern::new(path)
                     .map_err(|error| Error::User(format!("path '{path}' is not a pattern: {}", error.msg)))?;
@@ -150,14 +154,14 @@ fn is_hidden(path: &Path) -> bool {
     path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(['.', '_']))
 }
 
-/// The file at a path; `None` if it is a folder or has just gone.
+/// The file at a path; `None` if it is something else or has just gone.
 pub(crate) fn found(path: &Path) -> Result<Option<Found>> {
     let metadata = match std::fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io("read", path.display(), &error)),
     };
-    if metadata.is_dir() {
+    if !metadata.is_file() {
         return Ok(None);
     }
     let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);

@@ -451,6 +451,8 @@ fn mistakes_are_explained() {
     fs::write(&path, "carrier,delay\nUA,1\n").expect("written");
     let missing = message(open(&folder.path().join("fligths.csv"), &[], None, true));
     assert!(missing.starts_with("there is no file or folder") && missing.contains("did you mean"), "{missing}");
+    #[cfg(unix)]
+    assert!(message(open(Path::new("/dev/null"), &[("format", "csv")], None, true)).contains("connector = 'stdin'"));
     let unknown = message(open(&path, &[("headr", "true")], None, true));
     assert!(unknown.contains("has no option 'headr'; did you mean 'header'?"), "{unknown}");
     let wrong = message(open(&path, &[("header", "maybe")], None, true));

@@ -16,7 +16,7 @@ use super::table::{Declaration, EventTime, Origin};
 use crate::dataframe::DataFrame;
 use crate::error::{Error, Result};
 use crate::plan::catalog::ViewMeta;
-use crate::plan::{OnError, Purpose};
+use crate::plan::{OnError, Plan, Purpose};
 use crate::sql::{self, CreateSink, CreateTable, CreateView, DropKind, Parsed, Show, Statement, Trigger};
 
 /// What a statement did.
@@ -202,7 +202,7 @@ impl Inner {
 
     fn create_table(&self, create: &CreateTable, text: &str) -> Result<Outcome> {
         let name = &create.name;
-        if self.exists(name, create.if_not_exists, create.or_replace)? {
+        if self.exists("table", name, create.if_not_exists, create.or_replace)? {
             return Ok(Outcome::Done(format!("table '{name}' exists already")));
         }
         let watermark = create.watermark.as_ref().map(|w| (w.column.clone(), Duration::from_micros(w.delay_us)));
@@ -221,8 +221,8 @@ impl Inner {
         Ok(Outcome::Done(format!("created table '{name}'")))
     }
 
-    /// Whether something of this name is there and shall stay.
-    fn exists(&self, name: &str, if_not_exists: bool, or_replace: bool) -> Result<bool> {
+    /// Whether something of this name is there and shall stay, when something of a kind is to be created.
+    fn exists(&self, created: &str, name: &str, if_not_exists: bool, or_replace: bool) -> Result<bool> {
         let catalog = self.catalog();
         let kind = if catalog.tables.contains_key(name) {
             "table"
@@ -235,7 +235,10 @@ impl Inner {
         };
         match (if_not_exists, or_replace) {
             (true, _) => Ok(true),
-            (false, true) => Ok(false),
+            (false, true) if kind == created => Ok(false),
+            (false, true) => Err(Error::user(format!(
+                "'{name}' is a {kind}, not a {created} to replace: choose another name, or drop it first"
+            ))),
             (false, false) => Err(Error::user(format!(
                 "there is already a {kind} '{name}': choose another name, drop it, or write IF NOT EXISTS"
             ))),
@@ -341,15 +344,20 @@ impl Inner {
 
     fn create_view_statement(self: &Arc<Self>, create: &CreateView, text: &str) -> Result<Outcome> {
         let name = &create.name;
-        if self.exists(name, create.if_not_exists, create.or_replace)? {
+        if self.exists("view", name, create.if_not_exists, create.or_replace)? {
             return Ok(Outcome::Done(format!("view '{name}' exists already")));
         }
         let plan = self.planner().logical(&create.query)?;
+        let on_error = create.on_error.unwrap_or_else(|| self.on_error());
         if create.or_replace && self.catalog().views.contains_key(name) {
+            // The old one goes only once the new one is known to be possible.
+            let physical = self.planner().physical(&plan, Purpose::View, on_error)?;
+            if super::session::relations(&physical).iter().any(|read| read.name() == name) {
+                return Err(Error::user(format!("the new view '{name}' can't read the one that it replaces")));
+            }
             self.drop_view(name)?;
         }
         if create.materialized {
-            let on_error = create.on_error.unwrap_or_else(|| self.on_error());
             let mut query = DataFrame::new(self.clone(), plan).on_error(on_error);
             query.from_now = create.from_now;
             self.create_view(name, &query, true, text.to_owned())?;
@@ -370,21 +378,24 @@ impl Inner {
 
     fn create_sink(self: &Arc<Self>, create: &CreateSink, text: &str) -> Result<Outcome> {
         let name = &create.name;
-        if self.exists(name, create.if_not_exists, create.or_replace)? {
+        if self.exists("sink", name, create.if_not_exists, create.or_replace)? {
             return Ok(Outcome::Done(format!("sink '{name}' exists already")));
-        }
-        if create.or_replace {
-            self.drop_sink(name, true)?;
         }
         let connector = create.connector.as_deref().ok_or_else(|| {
             Error::user(format!("sink '{name}' needs WITH (connector = '..'), for example 'print' or 'filesystem'"))
         })?;
         let plan = self.planner().logical(&create.query)?;
         let on_error = create.on_error.unwrap_or_else(|| self.on_error());
+        let physical = self.planner().physical(&plan, Purpose::Output(create.mode), on_error)?;
+        let reads = super::session::relations(&physical).into_iter().map(|r| r.name().to_owned()).collect();
+        if create.or_replace {
+            // The old one goes only once the new one is known to be possible, but for what opening it finds.
+            let spec = sink_spec(name, create.options.clone(), &physical);
+            spec.checked(&**self.registry.get(connector)?)?;
+            self.drop_sink(name, true)?;
+        }
         let frame = DataFrame::new(self.clone(), plan).on_error(on_error);
         let query = self.start_sink(name, &frame, connector, create.options.clone(), create.mode, create.trigger)?;
-        let physical = self.planner().physical(&frame.plan, Purpose::Output(create.mode), on_error)?;
-        let reads = super::session::relations(&physical).into_iter().map(|r| r.name().to_owned()).collect();
         let entry = SinkEntry { text: text.to_owned(), query: query.clone(), reads };
         self.catalog().sinks.insert(name.clone(), entry);
         Ok(Outcome::Sink(query))
@@ -402,12 +413,7 @@ impl Inner {
     ) -> Result<Query> {
         let connector = self.registry.get(connector)?.clone();
         let physical = self.planner().physical(&query.plan, Purpose::Output(mode), query.on_error)?;
-        let schema = physical.schema.clone();
-        let key = physical.nodes[physical.root].properties.key.clone().unwrap_or_default();
-        let key = if key.iter().all(|column| *column < physical.visible()) { key } else { Vec::new() };
-        let (name_of_sink, schema) = (name.to_owned(), Some(schema));
-        let spec = TableSpec { name: name_of_sink, options, schema, bounded: true, growing: false, key };
-        let sink = connector.sink(&spec, mode)?;
+        let sink = connector.sink(&sink_spec(name, options, &physical), mode)?;
         Query::start(self.subscribe_plan(name, physical, mode, trigger, Reading::Live, query.from_now)?, sink)
     }
 
@@ -644,4 +650,12 @@ fn text_table(columns: &[(&str, Vec<String>)]) -> Result<RecordBatch> {
     let fields: Vec<_> = columns.iter().map(|(name, _)| Field::new(*name, DataType::Utf8, false)).collect();
     let arrays = columns.iter().map(|(_, values)| Arc::new(StringArray::from(values.clone())) as ArrayRef).collect();
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
+}
+
+/// What a connector must know to open a sink for a query.
+fn sink_spec(name: &str, options: Options, physical: &Plan) -> TableSpec {
+    let key = physical.nodes[physical.root].properties.key.clone().unwrap_or_default();
+    let key = if key.iter().all(|column| *column < physical.visible()) { key } else { Vec::new() };
+    let (name, schema) = (name.to_owned(), Some(physical.schema.clone()));
+    TableSpec { name, options, schema, bounded: true, growing: false, key }
 }

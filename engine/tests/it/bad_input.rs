@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use headwater::{Error, Event, OutputMode, Session, Trigger, View};
+use headwater::{Error, Event, Outcome, OutputMode, Session, Trigger, View};
 
 use crate::oracle::{self, PATIENCE, batch, row};
 
@@ -633,4 +633,39 @@ fn workers_are_pinned_to_cores_that_there_are() {
     assert_eq!(oracle::texts(&session.sql("SELECT 1 AS one").unwrap().collect().unwrap(), None), [["1"]]);
     let error = Session::builder().workers(5000).pin_workers(true).build().err().unwrap();
     says(error, &["can't pin 5000 workers", "cores"]);
+}
+
+#[test]
+fn a_replacement_that_is_refused_leaves_what_was_there() {
+    let session = Session::new().unwrap();
+    session
+        .execute(
+            "CREATE TABLE t (a BIGINT); INSERT INTO t VALUES (7);
+             CREATE VIEW plain AS SELECT a FROM t; CREATE MATERIALIZED VIEW v AS SELECT a FROM t;
+             CREATE SINK s FROM t WITH (connector = 'blackhole', mode = 'changelog')",
+        )
+        .unwrap();
+    for (statement, wanted) in [
+        ("VIEW plain AS SELECT count(*) OVER () FROM t", "OVER"),
+        ("MATERIALIZED VIEW v AS SELECT count(*) OVER () FROM t", "OVER"),
+        ("MATERIALIZED VIEW v AS SELECT a + 1 AS a FROM v", "replaces"),
+        ("VIEW v AS SELECT nothing FROM t", "nothing"),
+        ("VIEW t AS SELECT 1 AS a", "'t' is a table"),
+        ("TABLE v (a BIGINT)", "'v' is a view"),
+        ("SINK s FROM t WITH (connector = 'blackhole', modus = 'changelog')", "modus"),
+        ("SINK s FROM t WITH (connector = 'blackhoel', mode = 'changelog')", "blackhoel"),
+        ("SINK s AS SELECT nothing FROM t WITH (connector = 'blackhole')", "nothing"),
+        ("SINK t FROM v WITH (connector = 'blackhole', mode = 'changelog')", "'t' is a table"),
+    ] {
+        says(refused(&session, &format!("CREATE OR REPLACE {statement}")), &[wanted]);
+    }
+    for name in ["t", "plain", "v"] {
+        assert_eq!(oracle::texts(&session.table(name).unwrap().collect().unwrap(), None), [["7"]], "{name}");
+    }
+    let Outcome::Rows(sinks) = session.execute("SHOW SINKS").unwrap().remove(0) else { panic!("no rows") };
+    assert!(sinks.num_rows() == 1 && format!("{sinks:?}").contains("running"), "{sinks:?}");
+    // What is possible does replace.
+    session.execute("CREATE OR REPLACE MATERIALIZED VIEW v AS SELECT a + 1 AS a FROM t").unwrap();
+    session.execute("CREATE OR REPLACE SINK s FROM v WITH (connector = 'blackhole', mode = 'changelog')").unwrap();
+    assert_eq!(oracle::texts(&session.table("v").unwrap().collect().unwrap(), None), [["8"]]);
 }
