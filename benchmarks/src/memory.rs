@@ -66,9 +66,8 @@ const TOUCHED: usize = 2 << 30;
 /// more at its first touch than another one: without this the figures would be the host's. Another process touches the
 /// pages, so that they are free and the side's own peak stays its own.
 pub fn start() -> Instant {
-    let touched = std::env::current_exe().and_then(|program| {
-        Command::new(program).args([crate::cases::ALL[0].name, "--side", WARM]).stdout(Stdio::null()).status()
-    });
+    let touched = std::env::current_exe()
+        .and_then(|program| Command::new(program).args(["--side", WARM]).stdout(Stdio::null()).status());
     if let Err(error) = touched {
         eprintln!("note: memory was not warmed: {error}");
     }

@@ -91,7 +91,7 @@ fn w2<R: DBData + Eq>(
     let mut newest = i64::MIN;
     // As the sides of the harness do.
     if let Some(program) = std::env::var_os("WARM_BY") {
-        std::process::Command::new(program).args(["w2", "--side", "warm"]).status()?;
+        std::process::Command::new(program).args(["--side", "warm"]).status()?;
     }
     let begin = Instant::now();
     for round in rows.chunks(args.round) {
