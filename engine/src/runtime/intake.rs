@@ -46,7 +46,7 @@ pub(crate) enum Stamping {
 /// What a table has taken in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IntakeCounts {
-    /// Rows stamped.
+    /// Rows that came, also those that are late or have no usable event time.
     pub rows: u64,
     /// Rows that were late.
     pub late: u64,
