@@ -34,7 +34,9 @@ pub fn batch(workers: usize, path: &Path, query: &str) -> Result<Vec<RecordBatch
 
 /// A session with the tables of `ddl`.
 pub fn session(params: &Params, ddl: &str) -> Result<Session, Failure> {
-    let session = Session::builder().workers(params.workers).pin_workers(params.pinned).build()?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let pinned = params.pinned && params.workers <= cores;
+    let session = Session::builder().workers(params.workers).pin_workers(pinned).build()?;
     session.execute(ddl)?;
     Ok(session)
 }
