@@ -101,11 +101,9 @@ impl Reduction for Distinct {
         let end = touched.len().min(self.emitted + STEP);
         let more = &touched[self.emitted..end];
         if let Some(first) = more.first() {
+            let width = buckets.get(first.slot).table.key(first.group).len() + 1;
             output.data.hashes.reserve(more.len());
-            output
-                .data
-                .keys
-                .reserve(more.len(), more.len() * (buckets.get(first.slot).table.key(first.group).len() + 1));
+            output.data.keys.reserve(more.len(), more.len() * width);
             output.times.reserve(more.len());
             output.diffs.reserve(more.len());
         }

@@ -53,15 +53,9 @@ impl Rows {
 
     /// Where row `index` is in [`Rows::bytes`].
     #[inline]
-    fn span(&self, index: usize) -> std::ops::Range<usize> {
+    pub(crate) fn span(&self, index: usize) -> std::ops::Range<usize> {
         let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
         start..self.ends[index] as usize
-    }
-
-    /// Appends row `index` to `to`.
-    #[inline]
-    pub(crate) fn append_to(&self, index: usize, to: &mut Vec<u8>) {
-        bytes::append(to, &self.bytes, self.span(index));
     }
 
     /// Appends a row. At most 4 GiB in all.
@@ -132,7 +126,7 @@ impl Payload for Rows {
         let average = self.bytes.len() / self.len().max(1) + 1;
         let mut out = Rows::with_capacity(indices.len(), indices.len() * average);
         for &index in indices {
-            self.append_to(index as usize, &mut out.bytes);
+            bytes::append(&mut out.bytes, &self.bytes, self.span(index as usize));
             out.ends.push(out.bytes.len() as u32);
         }
         out

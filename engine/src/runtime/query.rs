@@ -20,10 +20,10 @@ use crate::render::RowError;
 /// How an ended frontier is written where a plain number is shared.
 const CLOSED: u64 = u64::MAX;
 
-/// An error and how many there are, as one message.
 /// How often to look whether a query has come to its end.
 const LOOK: Duration = Duration::from_millis(2);
 
+/// An error and how many there are, as one message.
 pub(crate) fn describe((error, count): (RowError, usize)) -> String {
     match count {
         1 => error.to_string(),

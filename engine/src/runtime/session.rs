@@ -346,6 +346,18 @@ impl Inner {
 
     pub fn create_view(self: &Arc<Self>, name: &str, query: &DataFrame, store: bool, text: String) -> Result<View> {
         let physical = self.planner().physical(&query.plan, Purpose::View, query.on_error)?;
+        self.create_planned_view(name, query, physical, store, text)
+    }
+
+    /// Creates a view from the plan that its query has.
+    pub fn create_planned_view(
+        self: &Arc<Self>,
+        name: &str,
+        query: &DataFrame,
+        physical: Plan,
+        store: bool,
+        text: String,
+    ) -> Result<View> {
         let properties = physical.nodes[physical.root].properties.clone();
         let schema = self.planner().view_schema(&query.plan, &physical)?;
         let errors = (query.on_error == OnError::DeadLetter).then(|| physical.errors());

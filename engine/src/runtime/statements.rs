@@ -348,10 +348,14 @@ impl Inner {
             return Ok(Outcome::Done(format!("view '{name}' exists already")));
         }
         let plan = self.planner().logical(&create.query)?;
-        let on_error = create.on_error.unwrap_or_else(|| self.on_error());
+        // What fails in a plain view is for the query that reads it to say.
+        let on_error = match create.materialized {
+            true => create.on_error.unwrap_or_else(|| self.on_error()),
+            false => OnError::Fail,
+        };
+        // Planned now, so that a query that can't be maintained is refused where it is written, and leaves an old view.
+        let physical = self.planner().physical(&plan, Purpose::View, on_error)?;
         if create.or_replace && self.catalog().views.contains_key(name) {
-            // The old one goes only once the new one is known to be possible.
-            let physical = self.planner().physical(&plan, Purpose::View, on_error)?;
             if super::session::relations(&physical).iter().any(|read| read.name() == name) {
                 return Err(Error::user(format!("the new view '{name}' can't read the one that it replaces")));
             }
@@ -360,11 +364,9 @@ impl Inner {
         if create.materialized {
             let mut query = DataFrame::new(self.clone(), plan).on_error(on_error);
             query.from_now = create.from_now;
-            self.create_view(name, &query, true, text.to_owned())?;
+            self.create_planned_view(name, &query, physical, true, text.to_owned())?;
             return Ok(Outcome::Done(format!("created materialized view '{name}'")));
         }
-        // Planned now, so that a query that can't be maintained is refused where it is written.
-        let physical = self.planner().physical(&plan, Purpose::View, OnError::Fail)?;
         let reads = super::session::relations(&physical).into_iter().map(|r| r.name().to_owned()).collect();
         let root = &physical.nodes[physical.root];
         let (schema, properties) = (self.planner().view_schema(&plan, &physical)?, root.properties.clone());

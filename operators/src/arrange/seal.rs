@@ -41,7 +41,6 @@ struct Source {
 #[derive(Default)]
 struct Part {
     rows: RowBuffer<Time>,
-    bytes: usize,
     /// The rows being sorted, and the run that they become.
     sorting: Option<(Sort<Time>, VecDeque<RowChunk<Time>>)>,
     runs: VecDeque<VecDeque<RowChunk<Time>>>,
@@ -65,7 +64,6 @@ impl Part {
             }
             None if self.rows.is_empty() => true,
             None => {
-                self.bytes = 0;
                 self.sorting = Some((std::mem::take(&mut self.rows).begin_sort(), VecDeque::new()));
                 false
             }
@@ -182,8 +180,7 @@ impl Seal {
             let hash = data.hashes[index];
             let part = &mut self.parts[hash.checked_shr(64 - self.bits).unwrap_or(0) as usize];
             part.rows.push_row(data, index, &times[index], diffs[index]);
-            part.bytes += data.keys.get(index).len() + data.vals.get(index).len();
-            if part.rows.len() >= MAX_ROWS || part.bytes >= MAX_BYTES {
+            if part.rows.is_full() {
                 part.sort();
             }
         }

@@ -1,5 +1,7 @@
 //! The bytes of rows, with the hash of each row's key.
 
+use std::ops::Range;
+
 use crate::bytes;
 use crate::rows::Rows;
 
@@ -98,27 +100,26 @@ impl Body {
 
     #[inline]
     pub(super) fn push(&mut self, hash: u64, key: &[u8], val: &[u8]) {
-        self.admit(key.len(), key.len() + val.len(), 1);
-        self.hashes.push(hash);
-        self.bytes.extend_from_slice(key);
-        self.bytes.extend_from_slice(val);
-        if let Ends::Each(ends) = &mut self.ends {
-            let end = self.bytes.len();
-            ends.push([(end - val.len()) as u32, end as u32]);
-        }
+        self.push_ranges(hash, (key, 0..key.len()), (val, 0..val.len()));
     }
 
     /// Appends the row of a key and a value in their buffers.
     #[inline]
     pub(super) fn push_row(&mut self, hash: u64, keys: &Rows, vals: &Rows, index: usize) {
-        let (key, val) = (keys.get(index).len(), vals.get(index).len());
-        self.admit(key, key + val, 1);
+        self.push_ranges(hash, (keys.bytes(), keys.span(index)), (vals.bytes(), vals.span(index)));
+    }
+
+    /// Appends the row of a key and a value, each a range of a buffer.
+    #[inline]
+    fn push_ranges(&mut self, hash: u64, key: (&[u8], Range<usize>), val: (&[u8], Range<usize>)) {
+        let (key_width, val_width) = (key.1.len(), val.1.len());
+        self.admit(key_width, key_width + val_width, 1);
         self.hashes.push(hash);
-        keys.append_to(index, &mut self.bytes);
-        vals.append_to(index, &mut self.bytes);
+        bytes::append(&mut self.bytes, key.0, key.1);
+        bytes::append(&mut self.bytes, val.0, val.1);
         if let Ends::Each(ends) = &mut self.ends {
             let end = self.bytes.len();
-            ends.push([(end - val) as u32, end as u32]);
+            ends.push([(end - val_width) as u32, end as u32]);
         }
     }
 

@@ -45,7 +45,7 @@ impl<T: Ord + Clone + Default> RowBuffer<T> {
 
     /// Whether this is a chunk's worth.
     #[inline]
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.len() >= MAX_ROWS || self.body.bytes_len() >= MAX_BYTES
     }
 
