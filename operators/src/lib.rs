@@ -16,6 +16,7 @@ pub mod emit_final;
 pub mod encode;
 pub mod exact_sum;
 pub mod exchange;
+pub mod guard;
 pub mod join;
 pub mod keyed;
 pub mod late;
