@@ -1,8 +1,10 @@
 //! Arrow columns as the payload of updates.
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray, UInt32Array};
+use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use headwater_operators::Payload;
+
+use crate::error::Error;
 
 /// Columns of equal length; the schema stands in the plan, not in the data.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +24,12 @@ impl Columns {
     /// `len` rows from `start` on, without a copy.
     pub fn slice(&self, start: usize, len: usize) -> Self {
         Columns { arrays: self.arrays.iter().map(|a| a.slice(start, len)).collect(), rows: len }
+    }
+
+    /// About how many bytes the rows take.
+    pub fn bytes(&self) -> usize {
+        let bytes = |array: &ArrayRef| array.to_data().get_slice_memory_size().unwrap_or(0);
+        self.arrays.iter().map(bytes).sum()
     }
 
     /// Row `row` as text, for messages.
@@ -95,4 +103,18 @@ impl Payload for Columns {
         let batch = reader.next().ok_or("no batch in the message")?.map_err(|e| e.to_string())?;
         Ok(Columns::from_batch(&batch))
     }
+}
+
+/// Event times of a watermark column, microseconds: a timestamp, or a window's end.
+pub(crate) fn event_times(array: &ArrayRef) -> Result<TimestampMicrosecondArray, Error> {
+    let array = match array.data_type() {
+        DataType::Struct(_) => array
+            .as_struct()
+            .column_by_name("end")
+            .cloned()
+            .ok_or_else(|| Error::internal("a window without an end"))?,
+        _ => array.clone(),
+    };
+    let timestamps = arrow::compute::cast(&array, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
+    Ok(timestamps.as_primitive::<TimestampMicrosecondType>().clone())
 }

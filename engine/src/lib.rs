@@ -22,13 +22,16 @@
 //! # }
 //! ```
 
+mod catalog;
 pub mod columns;
-mod dataframe;
 mod error;
+mod intake;
+mod output;
 pub mod plan;
 pub mod render;
-mod runtime;
+mod session;
 pub mod sql;
+mod worker;
 
 pub use arrow;
 pub use datafusion;
@@ -36,12 +39,13 @@ pub use headwater_connectors as connectors;
 pub use headwater_connectors::{Emission, Op, OutputMode};
 pub use headwater_operators as operators;
 
-pub use dataframe::{DataFrame, Grouped, Reader, StreamWriter, window};
 pub use error::{Error, Position, Result};
+pub use intake::IntakeCounts;
+pub use output::Event;
 pub use plan::OnError;
-pub use runtime::{
-    Event, ForEach, Input, IntakeCounts, Outcome, Pushed, Query, RuntimeMode, Script, Session, SessionBuilder, Status,
-    Subscription, TableStatus, View, op_name,
+pub use session::{
+    DataFrame, ForEach, Grouped, Input, Outcome, Pushed, Query, Reader, RuntimeMode, Script, Session, SessionBuilder,
+    Status, StreamWriter, Subscription, TableStatus, View, op_name, window,
 };
 pub use sql::Trigger;
 

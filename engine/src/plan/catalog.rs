@@ -11,6 +11,8 @@ use super::{Properties, Relation, Watermark};
 /// A table's columns and what holds of its rows.
 #[derive(Clone, Debug)]
 pub struct TableMeta {
+    /// Which table of all that ever had the name.
+    pub id: u64,
     /// The name.
     pub name: String,
     /// The columns.
@@ -39,6 +41,8 @@ pub struct EventTime {
 /// A view's columns and what holds of its rows.
 #[derive(Clone, Debug)]
 pub struct ViewMeta {
+    /// Which view of all that ever had the name.
+    pub id: u64,
     /// The name.
     pub name: String,
     /// The columns.
@@ -62,6 +66,8 @@ pub(crate) fn errors_schema() -> SchemaRef {
 /// A relation as DataFusion's planner sees it: columns only.
 #[derive(Clone, Debug)]
 pub struct RelationSource {
+    /// Of all that ever had the name.
+    pub(crate) id: u64,
     pub(crate) relation: Relation,
     pub(crate) schema: SchemaRef,
     pub(crate) properties: Properties,
@@ -76,6 +82,7 @@ impl RelationSource {
             .filter(|_| !meta.is_static)
             .map(|time| Watermark { column: time.column, delay: time.delay_us.saturating_add(time.resolution_us) });
         RelationSource {
+            id: meta.id,
             // Whether late rows are dropped is known when the whole plan is.
             relation: Relation::Table { name: meta.name.clone(), drop_late: false },
             schema: meta.schema.clone(),
@@ -104,6 +111,7 @@ impl RelationSource {
     /// The rows in error that a view leaves out, if it does.
     pub(crate) fn errors(meta: &ViewMeta) -> Option<Self> {
         Some(RelationSource {
+            id: meta.id,
             relation: Relation::Errors { name: meta.name.clone() },
             schema: errors_schema(),
             properties: meta.errors.clone()?,
@@ -114,6 +122,7 @@ impl RelationSource {
 
     pub(crate) fn view(meta: &ViewMeta) -> Self {
         RelationSource {
+            id: meta.id,
             relation: Relation::View { name: meta.name.clone() },
             schema: meta.schema.clone(),
             properties: meta.properties.clone(),

@@ -16,6 +16,7 @@ use crate::sql::{ExplainKind, Planner, output_mode};
 fn table(name: &str, columns: &[(&str, DataType)]) -> TableMeta {
     let fields: Vec<_> = columns.iter().map(|(name, t)| Field::new(*name, t.clone(), true)).collect();
     TableMeta {
+        id: 0,
         name: name.into(),
         schema: Arc::new(Schema::new(fields)),
         event_time: None,

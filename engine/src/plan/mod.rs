@@ -156,6 +156,11 @@ impl Relation {
             | Relation::Errors { name } => name,
         }
     }
+
+    /// Whether it is a table's, not a view's.
+    pub fn is_of_table(&self) -> bool {
+        matches!(self, Relation::Table { .. } | Relation::Late { .. })
+    }
 }
 
 /// An operator with what is known of its output.

@@ -213,6 +213,7 @@ pub(crate) fn plan_with(sql: &str, tables: &Tables, know: impl Fn(&mut TableMeta
     let mut planner = Planner::new();
     for (name, table) in tables {
         let mut meta = TableMeta {
+            id: 0,
             name: name.clone(),
             schema: table.schema.clone(),
             event_time: None,

@@ -687,7 +687,12 @@ impl StatementParser {
             return Err(self.expected("TABLE, VIEW or SINK"));
         };
         let if_exists = self.eat(&["IF", "EXISTS"]);
-        Ok(Statement::Drop(Drop { kind, name: self.name()?, if_exists }))
+        let name = self.name()?;
+        let cascade = self.eat(&["CASCADE"]);
+        if !cascade {
+            self.eat(&["RESTRICT"]);
+        }
+        Ok(Statement::Drop(Drop { kind, name, if_exists, cascade }))
     }
 
     fn set(&mut self) -> Result<Statement> {

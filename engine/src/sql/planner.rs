@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DFSchema, DataFusionError, TableReference};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource};
@@ -60,6 +61,35 @@ impl Planner {
     /// Forgets a table or view; whether there was one.
     pub fn drop(&mut self, name: &str) -> bool {
         self.relations.remove(name).is_some()
+    }
+
+    /// Whether the table or view called `name` is the one with this id.
+    pub fn is_current(&self, name: &str, id: u64) -> bool {
+        match self.relations.get(name) {
+            Some(Entry::Table(table)) => table.id == id,
+            Some(Entry::View(view)) => view.id == id,
+            None => false,
+        }
+    }
+
+    /// Errors: the plan reads a table or a view that was dropped or replaced since the plan was made.
+    pub fn check_current(&self, plan: &LogicalPlan) -> Result<()> {
+        let mut gone = None;
+        plan.apply_with_subqueries(|node| {
+            if let LogicalPlan::TableScan(scan) = node
+                && let Some(source) = scan.source.downcast_ref::<RelationSource>()
+                && !self.is_current(source.relation.name(), source.id)
+            {
+                gone = Some(source.relation.name().to_owned());
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        match gone {
+            Some(name) => Err(Error::user(format!(
+                "'{name}' was dropped or replaced since the query was built: build the query again"
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Adds a scalar function, replacing one of the same name.

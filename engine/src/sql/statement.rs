@@ -256,6 +256,8 @@ pub struct Drop {
     pub name: String,
     /// Whether it is fine if there is none.
     pub if_exists: bool,
+    /// Whether what reads it is dropped, too: `CASCADE`.
+    pub cascade: bool,
 }
 
 /// What is dropped.

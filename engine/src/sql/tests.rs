@@ -153,7 +153,7 @@ fn other_statements() {
     assert!(matches!(one("SHOW ALL"), Statement::Show(Show::All)));
     assert!(matches!(one("SHOW workers"), Statement::Show(Show::Setting(key)) if key == "workers"));
     assert!(matches!(one("DESCRIBE T"), Statement::Describe(name) if name == "t"));
-    let drop = Drop { kind: DropKind::View, name: "v".into(), if_exists: true };
+    let drop = Drop { kind: DropKind::View, name: "v".into(), if_exists: true, cascade: false };
     assert!(matches!(one("DROP MATERIALIZED VIEW IF EXISTS v"), Statement::Drop(d) if d == drop));
     for text in ["SET execution.runtime-mode = batch", "SET 'execution.runtime-mode' = 'batch'"] {
         let Statement::Set { key, value } = one(text) else { panic!("no SET") };
@@ -263,6 +263,7 @@ fn a_view_is_planned_over_its_inputs_or_its_output() {
     let definition = planner.logical_from_sql("SELECT ts, user_id FROM events WHERE region = 'x'").unwrap();
     let plan = planner.physical(&definition, Purpose::View, OnError::Fail).unwrap();
     let mut view = ViewMeta {
+        id: 0,
         name: "v".into(),
         schema: planner.view_schema(&definition, &plan).unwrap(),
         properties: plan.nodes[plan.root].properties.clone(),

@@ -6,19 +6,19 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::{SortColumn, lexsort_to_indices};
-use arrow::datatypes::{DataType, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow_row::{RowConverter, SortField};
 use headwater_connectors::{Emission, Op, OutputMode};
 use headwater_operators::time::{SINCE_EVER, Time, from_micros, to_micros};
 use headwater_operators::{Payload, Updates, keyed};
 
-use super::query::Output;
-use crate::columns::Columns;
+use crate::columns::{Columns, event_times};
 use crate::error::{Error, Result};
 use crate::plan::{Order, Plan, Watermark};
 use crate::render::RowError;
+use crate::worker::Changes;
 
 /// What an emitter must know of a plan.
 #[derive(Clone)]
@@ -72,6 +72,8 @@ pub(crate) struct Emitter {
     keys: RowConverter,
     frontiers: Vec<Option<Time>>,
     emitted: Option<Time>,
+    /// The frontier at which an error held everything back.
+    held: Option<Time>,
     pending: Vec<Updates<Columns>>,
     pending_errors: Vec<(RowError, Time, i64)>,
     errors: BTreeMap<RowError, i64>,
@@ -105,6 +107,7 @@ impl Emitter {
             shape,
             frontiers: vec![Some(SINCE_EVER); workers],
             emitted: Some(SINCE_EVER),
+            held: None,
             pending: Vec::new(),
             pending_errors: Vec::new(),
             errors: BTreeMap::new(),
@@ -120,21 +123,15 @@ impl Emitter {
         self.emitted = Some(as_of);
     }
 
-    /// Takes a message of the dataflow; the rows that it held, for the reader's gauge.
-    pub fn absorb(&mut self, output: Output) -> Result<usize> {
-        match output {
-            Output::Changes { worker, updates, errors, frontier } => {
-                let rows = updates.iter().map(Updates::len).sum();
-                self.pending.extend(updates.into_iter().filter(|u| !u.is_empty()).map(|mut u| {
-                    u.data.arrays.truncate(self.width);
-                    u
-                }));
-                self.pending_errors.extend(errors);
-                self.frontiers[worker] = frontier;
-                Ok(rows)
-            }
-            Output::Failed(error) => Err(error),
-        }
+    /// Takes changes that a worker sent.
+    pub fn absorb(&mut self, changes: Changes) {
+        let Changes { worker, updates, errors, frontier } = changes;
+        self.pending.extend(updates.into_iter().filter(|u| !u.is_empty()).map(|mut u| {
+            u.data.arrays.truncate(self.width);
+            u
+        }));
+        self.pending_errors.extend(errors);
+        self.frontiers[worker] = frontier;
     }
 
     /// The frontier of the output: all times before it are closed; `None` at the end.
@@ -142,9 +139,10 @@ impl Emitter {
         self.frontiers.iter().flatten().min().copied()
     }
 
-    /// Whether the frontier has moved since the last emission.
+    /// Whether the frontier has moved since the last emission, and since an error held it back.
     pub fn ready(&self) -> bool {
-        self.frontier() != self.emitted
+        let frontier = self.frontier();
+        frontier != self.emitted && (frontier.is_none() || frontier != self.held)
     }
 
     /// Whether everything there will ever be was emitted.
@@ -167,6 +165,7 @@ impl Emitter {
             if frontier.is_none() {
                 return Err(Error::data(format!("{error}")));
             }
+            self.held = frontier;
             return Ok(None);
         }
         let closed = self.take_closed(frontier);
@@ -410,18 +409,4 @@ fn presentation_order(columns: &Columns, presentation: &[Order]) -> Result<Optio
 
 fn sortable(data_type: &DataType) -> bool {
     !data_type.is_nested()
-}
-
-/// Event times of a watermark column, microseconds: a timestamp, or a window's end.
-pub(crate) fn event_times(array: &ArrayRef) -> Result<TimestampMicrosecondArray> {
-    let array = match array.data_type() {
-        DataType::Struct(_) => array
-            .as_struct()
-            .column_by_name("end")
-            .cloned()
-            .ok_or_else(|| Error::internal("a window without an end"))?,
-        _ => array.clone(),
-    };
-    let timestamps = arrow::compute::cast(&array, &DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None))?;
-    Ok(timestamps.as_primitive::<TimestampMicrosecondType>().clone())
 }

@@ -8,7 +8,7 @@ use crossbeam_channel::Sender;
 use headwater_operators::time::Time;
 use headwater_operators::{Payload, Updates};
 
-use super::query::{Hold, QueryShared};
+use super::published::{Hold, Published};
 use crate::columns::Columns;
 use crate::error::Result;
 use crate::plan::{Plan, Relation};
@@ -35,12 +35,12 @@ pub(crate) type Contents = Vec<(Columns, Vec<i64>)>;
 pub(crate) enum Command {
     /// Builds a query's dataflow and attaches it to its feeds from here on.
     AddQuery {
-        /// The query.
+        /// The query: data, with which a log of commands could build it again.
         spec: Arc<QuerySpec>,
-        /// Keeps what it reads readable until all workers have rendered it.
-        _holds: Arc<Vec<Hold>>,
+        /// What this process has of it.
+        local: Arc<Local>,
     },
-    /// Detaches a query; its dataflow drains and ends.
+    /// Takes a query's dataflow away, once nothing reads its arrangements.
     DropQuery(u64),
     /// Reads a stored view as of a time that is closed everywhere.
     Peek {
@@ -53,6 +53,24 @@ pub(crate) enum Command {
     },
     /// Ends the worker's loop.
     Shutdown,
+}
+
+/// A query in this process: where its output goes, and what must stay readable until all workers have rendered it.
+pub(crate) struct Local {
+    pub published: Arc<Published>,
+    pub _holds: Vec<Hold>,
+    /// How the output is stored, where it is.
+    pub stores: Option<Stores>,
+}
+
+/// How a query's output is stored, for snapshots and other queries.
+pub(crate) struct Stores {
+    /// The rows.
+    pub rows: Arc<Codec>,
+    /// The rows in error, where they are left out.
+    pub errors: Option<Arc<Codec>>,
+    /// The errors that the query is in, for its readers.
+    pub faults: Option<Arc<Codec>>,
 }
 
 /// A relation of a query and the feeds that make it up.
@@ -85,29 +103,39 @@ pub(crate) struct QuerySpec {
     pub offers: bool,
     /// Whether its input views are read at `as_of` only, and end there.
     pub once: bool,
-    /// How the output is stored, where it is: for snapshots and other queries.
-    pub store: Option<Arc<Codec>>,
-    /// How the rows in error are stored, where they are left out.
-    pub errors: Option<Arc<Codec>>,
-    /// How the errors that the query is in are stored, for its readers.
-    pub faults: Option<Arc<Codec>>,
-    /// What is shared with readers.
-    pub shared: Arc<QueryShared>,
 }
 
-/// Rows on their way to a worker, so that whoever sends can wait.
+/// Rows on their way to operators, so that whoever sends can wait.
 #[derive(Default)]
-pub(crate) struct Gauge(AtomicUsize);
+pub(crate) struct Gauge {
+    rows: AtomicUsize,
+    /// How many logs hold rows for queries that wait for their other inputs: no wait of who sends would end that.
+    held_up: AtomicUsize,
+}
 
 impl Gauge {
     pub fn add(&self, rows: usize) {
-        self.0.fetch_add(rows, Ordering::Relaxed);
+        self.rows.fetch_add(rows, Ordering::Relaxed);
     }
+
     pub fn sub(&self, rows: usize) {
-        self.0.fetch_sub(rows, Ordering::Relaxed);
+        self.rows.fetch_sub(rows, Ordering::Relaxed);
     }
+
     pub fn get(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    /// Says that a log of these rows waits for other inputs, or no longer.
+    pub fn hold_up(&self, waits: bool) {
+        match waits {
+            true => self.held_up.fetch_add(1, Ordering::Relaxed),
+            false => self.held_up.fetch_sub(1, Ordering::Relaxed),
+        };
+    }
+
+    pub fn is_held_up(&self) -> bool {
+        self.held_up.load(Ordering::Relaxed) > 0
     }
 }
 

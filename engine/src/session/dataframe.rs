@@ -11,9 +11,13 @@ use datafusion::logical_expr::{Expr, JoinType, LogicalPlan, LogicalPlanBuilder, 
 use datafusion::prelude::col;
 use headwater_connectors::{Options, OutputMode, Sink};
 
+use super::session::{Inner, Session};
+use super::sinks::Query;
+use super::subscription::Subscription;
+use super::view::View;
 use crate::error::{Error, Result};
+use crate::intake::Reading;
 use crate::plan::OnError;
-use crate::runtime::{Inner, Query, Reading, Session, Subscription};
 use crate::sql::{ExplainKind, Trigger};
 
 /// A query: a table over time. Nothing runs until it is collected, written, subscribed to or made a view.
@@ -78,7 +82,7 @@ impl DataFrame {
         let name = scan.table_name.table().to_owned();
         let declaration = self.session.run(&name)?.declaration.clone();
         let redeclared = self.session.redeclare(&declaration, (column.to_owned(), delay))?;
-        self.session.add_table(redeclared)?;
+        self.session.add_table(redeclared, true)?;
         let plan = self.session.scan(&name)?;
         Ok(DataFrame { plan, ..self })
     }
@@ -163,7 +167,7 @@ impl DataFrame {
     }
 
     /// Maintains the query under a name.
-    pub fn create_view(&self, name: &str) -> Result<crate::runtime::View> {
+    pub fn create_view(&self, name: &str) -> Result<View> {
         Session(self.session.clone()).create_view(name, self)
     }
 
@@ -284,7 +288,7 @@ impl StreamWriter {
         })?;
         let (connector, options) = connector_of(&format, self.options.clone());
         let (name, frame) = (self.name(), &self.frame);
-        frame.session.start_sink(&name, frame, &connector, options, self.mode, self.trigger)
+        frame.session.start_sink(&name, frame, &connector, &options, self.mode, self.trigger)
     }
 
     /// Starts writing to a path, in a file format.
@@ -294,8 +298,8 @@ impl StreamWriter {
 
     /// Starts writing to a sink made in Rust.
     pub fn start_into(self, sink: Box<dyn Sink>) -> Result<Query> {
-        let name = self.name();
-        Query::start(self.subscribe_as(&name)?, sink)
+        let frame = &self.frame;
+        frame.session.start_into(&self.name(), frame, self.mode, self.trigger, sink)
     }
 
     /// Starts the query and gives its output as it comes.
@@ -389,7 +393,7 @@ impl Reader {
         let (connector, options) = connector_of(format, Options(self.options));
         let session = &self.session.0;
         let declaration = session.declare(name, Some(&connector), options, self.schema, None, "")?;
-        session.add_table(declaration)?;
+        session.add_table(declaration, false)?;
         self.session.table(name)
     }
 }

@@ -16,7 +16,6 @@ use crate::columns::Columns;
 enum Event {
     Data(Updates<Columns>),
     Frontier(usize, Option<Time>),
-    Detach,
 }
 
 struct Inner {
@@ -44,11 +43,6 @@ impl Tap {
     /// Moves the frontier of feed number `slot`.
     pub fn frontier(&self, slot: usize, frontier: Option<Time>) {
         self.push(Event::Frontier(slot, frontier));
-    }
-
-    /// Ends the stream, whatever was queued.
-    pub fn detach(&self) {
-        self.push(Event::Detach);
     }
 
     /// A source operator over feeds at the given frontiers, and its tap. Updates before `as_of` become updates at it.
@@ -89,7 +83,6 @@ impl Tap {
                                     None => capability = None,
                                 }
                             }
-                            Event::Detach => capability = None,
                         }
                     }
                 }

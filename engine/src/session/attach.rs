@@ -3,29 +3,29 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use arrow::datatypes::DataType;
 use headwater_connectors::Guarantee;
 use headwater_operators::Updates;
+use headwater_operators::stamp::SessionTime;
 use headwater_operators::time::{SINCE_EVER, Time};
 
-use super::intake::{FeedKind, Intake, share_out};
-use super::message::{Command, FeedId, QuerySpec, RelationFeeds};
-use super::query::{Hold, QueryShared};
-use super::session::{Inner, Reading};
-use super::table::{Origin, Run};
+use super::running::Running;
+use super::session::Inner;
 use crate::columns::Columns;
 use crate::error::{Error, Result};
+use crate::intake::{FeedKind, Intake, Origin, Reading, Run, share_out};
 use crate::plan::{OnError, Plan, Relation};
 use crate::render::codec::Codec;
 use crate::render::{ArrangementId, Sharing};
+use crate::worker::{Command, FeedId, Hold, Local, Published, QuerySpec, RelationFeeds, Stores};
 
 /// An arrangement that a running query shares.
 pub(crate) struct Offered {
-    owner: Arc<QueryShared>,
-    /// The tables of that query: another table can have the name later.
-    tables: Vec<(Relation, FeedId)>,
+    owner: Arc<Published>,
+    /// What that query reads: something else can have the name later.
+    sources: Vec<(Relation, u64)>,
 }
 
 /// The arrangements that there are on the workers, for queries to share.
@@ -35,24 +35,26 @@ pub(crate) struct Arrangements(HashMap<ArrangementId, Offered>);
 impl Arrangements {
     /// Forgets those of a query that is dropped.
     pub fn forget(&mut self, query: u64) {
-        self.0.retain(|_, offered| offered.owner.id != query);
+        self.0.retain(|_, offered| offered.owner.id() != query);
     }
 }
 
 /// A query on its way to the workers.
 pub(super) struct Attach {
-    pub shared: Arc<QueryShared>,
+    pub running: Arc<Running>,
     pub plan: Plan,
     pub reading: Reading,
     /// Whether streams are read from here on only.
     pub from_now: bool,
     pub store: Option<Arc<Codec>>,
     pub tables: Vec<(Relation, Arc<Run>)>,
-    pub views: Vec<(Relation, Arc<QueryShared>)>,
+    pub views: Vec<(Relation, Arc<Published>)>,
     /// The time at which the views are read, if something is closed in them.
     pub views_at: Option<Time>,
     /// Keeps that time readable.
     pub holds: Vec<Hold>,
+    /// The event time of what is read for this query alone.
+    pub session: SessionTime,
 }
 
 /// How the tables of a query are connected.
@@ -70,8 +72,7 @@ struct Connected {
 impl Attach {
     /// Connects the query and has it rendered.
     pub fn run(mut self, session: &Inner) -> Result<()> {
-        // The order of all locks: this one, the intakes of tables that lead, of those that follow, the sequencer.
-        let mut arrangements = session.arrangements.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut arrangements = session.fabric.arrangements();
         let mut live: BTreeMap<(bool, String), Arc<Run>> = BTreeMap::new();
         for (_, run) in &self.tables {
             let declaration = &run.declaration;
@@ -81,8 +82,9 @@ impl Attach {
         for ((_, name), run) in &live {
             intakes.insert(name.clone(), run.lock());
         }
-        let own: Vec<(Relation, FeedId)> =
-            self.tables.iter().map(|(relation, _)| (relation.clone(), intakes[relation.name()].feed)).collect();
+        let tables = self.tables.iter().map(|(relation, _)| (relation.clone(), intakes[relation.name()].feed));
+        let views = self.views.iter().map(|(relation, view)| (relation.clone(), view.id()));
+        let own: Vec<(Relation, u64)> = tables.chain(views).collect();
 
         let offers = self.reading == Reading::Live && !self.from_now;
         let (sharing, since) = self.share(&arrangements, &own, offers);
@@ -93,43 +95,37 @@ impl Attach {
             replays: HashMap::new(),
             start: Vec::new(),
         };
-        for (relation, run) in &self.tables {
+        for (relation, run) in self.tables.iter().filter(|(relation, _)| sharing.relations.contains(relation)) {
             let Some(intake) = intakes.get_mut(relation.name()) else { continue };
-            if sharing.relations.contains(relation) {
-                self.connect(session, relation, run, intake, &mut connected)?;
-            } else {
-                run.depend(&self.shared);
-            }
+            self.connect(session, relation, run, intake, &mut connected)?;
         }
         let Connected { as_of, tables, histories, start, .. } = connected;
         let texts = Arc::new(Codec::verbatim(vec![DataType::Utf8; 3])?);
         let stores = |does: bool| (does && self.store.is_some()).then(|| texts.clone());
         let errors = stores(self.plan.on_error == OnError::DeadLetter);
         let faults = stores(self.plan.nodes[self.plan.root].properties.fails);
-        self.shared.begin(as_of);
+        let stores = self.store.map(|rows| Stores { rows, errors, faults });
+        let published = self.running.published.clone();
+        published.begin(as_of);
         let spec = Arc::new(QuerySpec {
-            id: self.shared.id,
-            name: self.shared.name.clone(),
+            id: published.id(),
+            name: published.node.name.clone(),
             plan: self.plan,
             tables,
-            views: self.views.iter().map(|(relation, view)| (relation.clone(), view.id)).collect(),
+            views: self.views.iter().map(|(relation, view)| (relation.clone(), view.id())).collect(),
             as_of,
             views_at: self.views_at,
             imports: sharing.imports,
             offers,
             once: self.reading != Reading::Live,
-            store: self.store,
-            errors,
-            faults,
-            shared: self.shared.clone(),
         });
-        let sequencer = &session.context().sequencer;
-        let holds = Arc::new(self.holds);
-        sequencer.lock().command(|| Command::AddQuery { spec: spec.clone(), _holds: holds.clone() });
-        drop(holds);
+        let sequencer = &session.fabric.context.sequencer;
+        let local = Arc::new(Local { published: published.clone(), _holds: self.holds, stores });
+        sequencer.lock().command(|| Command::AddQuery { spec: spec.clone(), local: local.clone() });
+        drop(local);
         if offers {
             for id in sharing.offers {
-                arrangements.0.insert(id, Offered { owner: self.shared.clone(), tables: own.clone() });
+                arrangements.0.insert(id, Offered { owner: published.clone(), sources: own.clone() });
             }
         }
         // What is in memory anyway lets nobody wait.
@@ -140,22 +136,22 @@ impl Attach {
             sequencer.lock().frontier(feed, None);
         }
         drop((intakes, arrangements));
-        let deferred = self.reading == Reading::Live && session.deferred.load(Ordering::Acquire);
+        let deferred = self.reading == Reading::Live && session.deferred.load(Ordering::Acquire) > 0;
         // Replays are never deferred: only the session's own runs wait for the end of the script.
         let mut now = start.iter().filter(|(run, _)| !deferred || run.is_replay());
         now.try_for_each(|(run, reading)| run.start(*reading))
     }
 
     /// What is taken from other queries, kept readable, and the earliest time at which all of that can be read.
-    fn share(&mut self, there: &Arrangements, own: &[(Relation, FeedId)], allowed: bool) -> (Sharing, Time) {
-        let is_own = |table: &(Relation, FeedId)| own.iter().any(|other| other == table);
+    fn share(&mut self, there: &Arrangements, own: &[(Relation, u64)], allowed: bool) -> (Sharing, Time) {
+        let is_own = |source: &(Relation, u64)| own.iter().any(|other| other == source);
         let offered =
             |id: &ArrangementId| there.0.get(id).filter(|offered| allowed && offered.owner.failure().is_none());
         let sharing = Sharing::of(&self.plan, &mut |id| {
-            // The same operators over the same relations: of the owner's tables all that the collection needs are here.
+            // The same operators over the same relations: of the owner's sources all that the collection needs are here.
             offered(id).is_some_and(|offered| {
                 let named = |relation: &Relation| own.iter().any(|(other, _)| other == relation);
-                offered.tables.iter().filter(|(relation, _)| named(relation)).all(is_own)
+                offered.sources.iter().filter(|(relation, _)| named(relation)).all(is_own)
             })
         });
         let mut since = SINCE_EVER;
@@ -182,6 +178,7 @@ impl Attach {
         connected: &mut Connected,
     ) -> Result<()> {
         let (name, declaration) = (relation.name(), &run.declaration);
+        let (node, context) = (&self.running.published.node, &session.fabric.context);
         let (drop_late, late_only) = match relation {
             Relation::Table { drop_late, .. } => (*drop_late, false),
             Relation::Late { .. } => (false, true),
@@ -195,7 +192,6 @@ impl Attach {
         let first = untouched && (self.reading == Reading::Live || run.guarantee() == Guarantee::Once);
         if goes_on || (first && matches!(declaration.origin, Origin::Connector(..))) {
             feeds.extend(intake.feeds(drop_late, late_only));
-            run.depend(&self.shared);
         }
         match &declaration.origin {
             _ if from_now => {
@@ -203,7 +199,7 @@ impl Attach {
                 connected.as_of = connected.as_of.max(closed.unwrap_or(SINCE_EVER));
             }
             Origin::Memory => {
-                let feed = session.context().sequencer.number();
+                let feed = context.sequencer.number();
                 let wanted = |kind: FeedKind| match kind {
                     FeedKind::OnTime => !late_only,
                     FeedKind::Late => late_only || !drop_late,
@@ -221,13 +217,14 @@ impl Attach {
             Origin::Connector(..) => {
                 let again = connected.replays.entry(name.to_owned()).or_insert_with(|| {
                     if goes_on {
-                        Run::replay(declaration.clone(), intake.cuts(), intake.positions.clone(), session.context())
+                        let (cuts, limit) = (intake.cuts(), intake.positions.clone());
+                        Run::replay(declaration.clone(), node.clone(), cuts, limit, context)
                     } else {
-                        session.private_run(declaration)
+                        Run::private(declaration.clone(), node.clone(), context, &self.session)
                     }
                 });
+                self.running.owns(again.clone());
                 feeds.extend(again.lock().feeds(drop_late, late_only));
-                again.depend(&self.shared);
                 connected.start.push((again.clone(), self.reading));
             }
         }

@@ -7,7 +7,7 @@ use crossbeam_channel::{Sender, unbounded};
 use timely::communication::WorkerGuards;
 
 use super::message::Message;
-use super::worker::WorkerState;
+use super::run::WorkerState;
 use crate::error::{Error, Result};
 
 /// Starts a named thread; a failure to start is an error, not a panic.

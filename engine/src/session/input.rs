@@ -1,14 +1,14 @@
 //! Pushing rows from Rust.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use arrow::array::RecordBatch;
 use headwater_connectors::Changes;
 use headwater_operators::time::to_micros;
 
 use super::session::Inner;
-use super::table::Run;
 use crate::error::{Error, Result};
+use crate::intake::Run;
 
 /// What a push did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,8 @@ impl Input {
 
     /// Pushes rows as plain events, each a change of its own.
     ///
-    /// Waits while the engine is behind. Errors: columns that are not the table's; a closed table.
+    /// Waits while the engine is behind with what was pushed, but not for what only the caller's next push, or a reader,
+    /// would end. Errors: columns that are not the table's; a closed table; that the wait was cancelled.
     pub fn push(&mut self, rows: RecordBatch) -> Result<Pushed> {
         self.change(rows, None, Changes::Each)
     }
@@ -50,7 +51,9 @@ impl Input {
 
     fn change(&mut self, rows: RecordBatch, diffs: Option<Vec<i64>>, changes: Changes) -> Result<Pushed> {
         self.run.check(&rows)?;
-        self.run.wait_for_room();
+        let (news, cancels) = (self.session.news(), self.session.news().cancels());
+        self.run.wait_for_room(true, || news.check(cancels))?;
+        let _writing = self.run.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.rows += rows.num_rows() as u64;
         let frontier = {
             let mut intake = self.run.lock();
@@ -61,14 +64,13 @@ impl Input {
             intake.close_round();
             intake.frontier()
         };
-        self.session.context().followers.follow();
+        self.run.lead();
         Ok(Pushed { frontier: frontier.map(to_micros) })
     }
 
     /// Ends the table: its views become final.
     pub fn close(self) {
-        self.run.lock().end();
-        self.session.context().followers.follow();
+        self.run.end();
     }
 }
 
@@ -79,5 +81,7 @@ impl Drop for Input {
             intake.end_split(self.split);
             intake.close_round();
         }
+        drop(intake);
+        self.run.lead();
     }
 }

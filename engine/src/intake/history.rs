@@ -4,12 +4,22 @@ use arrow::datatypes::SchemaRef;
 use headwater_operators::Updates;
 use headwater_operators::time::{SINCE_EVER, Time};
 
-use super::intake::FeedKind;
 use crate::columns::Columns;
 use crate::render::codec::Codec;
 
+/// Which of a table's two feeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FeedKind {
+    OnTime,
+    Late,
+}
+
 /// With at most so many retractions the history is kept as it is.
 const FEW: usize = 1 << 14;
+/// So many parts of one size become one.
+const JOINED: usize = 16;
+/// Parts with more rows than this are left as they are.
+const SMALL: usize = 1 << 12;
 
 /// All updates of a table. Those before a time are summed up once many of them are retractions, so that a table whose
 /// rows come and go takes room for those that are there.
@@ -42,6 +52,22 @@ impl History {
         self.rows += updates.len();
         self.retractions += updates.diffs.iter().filter(|diff| **diff < 0).count();
         self.parts.push((kind, updates));
+        self.join_small();
+    }
+
+    /// Joins small parts at the end: rows that come one by one would take many times their size.
+    fn join_small(&mut self) {
+        while let [.., (kind, last)] = &self.parts[..] {
+            let (kind, most) = (*kind, last.len());
+            let like = self.parts.iter().rev().take_while(|(k, part)| *k == kind && part.len() <= most);
+            let run = like.count();
+            if run < JOINED || most > SMALL {
+                break;
+            }
+            let parts = self.parts.split_off(self.parts.len() - run);
+            let all = Updates::concat(&parts.iter().map(|(_, part)| part).collect::<Vec<_>>());
+            self.parts.push((kind, all));
+        }
     }
 
     /// The updates of the kinds that are wanted.

@@ -1,126 +1,74 @@
-//! Tables: what was declared, and the runs that read it.
+//! Runs: one reading of a table, with its stamps.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use headwater_connectors::{Changes, Connector, Guarantee, Poll, Progress, Source, SourceBatch, TableSpec};
-use headwater_operators::stamp::{Cuts, Follow, Follower, SessionTime, Stamper};
+use headwater_connectors::{Changes, Guarantee, Poll, Progress, Source, SourceBatch};
+use headwater_operators::stamp::{Cuts, Follower, SessionTime, Stamper};
+use headwater_operators::time::Time;
 
+use super::declaration::{Declaration, Origin};
 use super::history::History;
-use super::intake::{Intake, IntakeCounts, Stamping, stamp_config};
-use super::message::{Gauge, Sequencer};
-use super::query::QueryShared;
-use super::session::Reading;
-use super::spawn::spawn;
+use super::stamping::{Intake, IntakeCounts, Stamping};
+use crate::catalog::Node;
 use crate::error::{Error, Result};
-use crate::plan::catalog::{self, TableMeta};
+use crate::worker::{Gauge, Sequencer, spawn};
 
 /// How long a reader waits for news before it lets time pass.
 const POLL: Duration = Duration::from_millis(20);
-/// A table's reader rests while this many of its rows are on their way to operators.
-const IN_FLIGHT_ROWS: usize = 1 << 20;
 /// While this many rows are on their way, rounds stay open: work arrives in larger pieces when there is more of it.
 const BUSY_ROWS: usize = 1 << 17;
 
-/// Where a table's rows come from.
+/// How a query reads its tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// The session's runs, shared with all other queries.
+    Live,
+    /// All that there is now, to the end.
+    Bounded,
+    /// All that there is now, without an end.
+    AvailableNow,
+}
+
+/// What runs share in a session.
 #[derive(Clone)]
-pub(crate) enum Origin {
-    /// `INSERT`, `UPDATE`, `DELETE` and pushes; the table keeps what it has.
-    Memory,
-    /// Pushes from Rust, not kept.
-    Channel,
-    /// A connector.
-    Connector(Arc<dyn Connector>, TableSpec),
+pub(crate) struct RunContext {
+    pub sequencer: Arc<Sequencer>,
+    pub session: SessionTime,
+    /// How many rows of a table may be on their way to operators.
+    pub max_in_flight: Arc<AtomicUsize>,
 }
 
-/// The event-time column of a table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct EventTime {
-    /// The column.
-    pub column: usize,
-    /// Declared disorder.
-    pub delay: Duration,
-    /// Width of a segment, if declared.
-    pub resolution: Option<Duration>,
-    /// How far ahead of the clock a row may be.
-    pub max_ahead: Option<Duration>,
-    /// After how long a silent split holds nothing back.
-    pub idle_timeout: Option<Duration>,
-    /// Whether rounds are cut by the data alone.
-    pub by_data: bool,
+/// One reading of a table, with its stamps.
+pub(crate) struct Run {
+    pub declaration: Arc<Declaration>,
+    /// Whose life it is: the table's; of a run that reads for one query, the query's.
+    pub node: Arc<Node>,
+    intake: Mutex<Intake>,
+    /// Held by whoever changes what the table holds, from what it reads to what it writes.
+    pub writing: Mutex<()>,
+    started: AtomicBool,
+    stop: AtomicBool,
+    /// Whether all that was there when it began has been read.
+    caught_up: AtomicBool,
+    in_flight: Arc<Gauge>,
+    max_in_flight: Arc<AtomicUsize>,
+    progress: Mutex<Progress>,
+    /// Where to stop, by split; `None` to read to the end.
+    limit: Option<HashMap<String, u64>>,
+    /// The tables that follow event time and are read together with this one: they move on when it does.
+    companions: Mutex<Companions>,
+    /// Whether it reads for one query only, and ends with it.
+    private: bool,
 }
 
-/// A table as declared.
-#[derive(Clone)]
-pub(crate) struct Declaration {
-    pub name: String,
-    pub schema: SchemaRef,
-    pub origin: Origin,
-    /// How it is stamped as a stream; `None` where it has no event time.
-    pub event_time: Option<EventTime>,
-    /// Whether it is a batch: every row at the smallest time.
-    pub is_static: bool,
-    /// Whether a table without event time goes by the wall clock instead of the session's event time.
-    pub by_clock: bool,
-    /// The statement that declared it, for `SHOW CREATE`.
-    pub text: String,
-    /// What the last reading for a single answer has counted.
-    pub read: Arc<Mutex<IntakeCounts>>,
-}
-
-impl Declaration {
-    fn follow(&self, session: &SessionTime) -> Follow {
-        if self.by_clock { Follow::Clock(Arc::new(*super::clock())) } else { Follow::Session(session.clone()) }
-    }
-
-    fn stamping(&self, session: &SessionTime) -> Stamping {
-        match (&self.event_time, self.is_static) {
-            (_, true) => Stamping::Static,
-            (Some(event), false) => Stamping::Event {
-                column: event.column,
-                stamper: Box::new(Stamper::new(self.config(event))),
-                cuts: Cuts::default(),
-            },
-            (None, false) => Stamping::Follow {
-                follower: Box::new(Follower::new(self.follow(session), self.is_replayed())),
-                cuts: Cuts::default(),
-            },
-        }
-    }
-
-    fn config(&self, event: &EventTime) -> headwater_operators::stamp::StampConfig {
-        let config = stamp_config(event.delay, event.resolution, event.max_ahead, event.idle_timeout, event.by_data);
-        headwater_operators::stamp::StampConfig { record: self.is_replayed(), ..config }
-    }
-
-    /// Whether later queries read the source again, by the recorded cuts.
-    fn is_replayed(&self) -> bool {
-        matches!(&self.origin, Origin::Connector(connector, _) if connector.guarantee() != Guarantee::Once)
-    }
-
-    /// What the planner must know.
-    pub fn meta(&self) -> TableMeta {
-        let bounded = match &self.origin {
-            Origin::Memory | Origin::Channel => false,
-            Origin::Connector(_, spec) => spec.bounded,
-        };
-        TableMeta {
-            name: self.name.clone(),
-            schema: self.schema.clone(),
-            event_time: self.event_time.as_ref().map(|event| {
-                let config = self.config(event);
-                catalog::EventTime { column: event.column, delay_us: config.delay, resolution_us: config.resolution }
-            }),
-            bounded,
-            is_static: self.is_static,
-            append_only: !matches!(self.origin, Origin::Memory),
-        }
-    }
-}
+/// Runs, each with how many queries read it together with another.
+#[derive(Default)]
+struct Companions(Vec<(Weak<Run>, usize)>);
 
 /// Leaves out what a batch holds behind an offset, where offsets count rows and rejected input.
 fn cut_off(batch: &mut SourceBatch, limit: u64) {
@@ -139,60 +87,47 @@ fn cut_off(batch: &mut SourceBatch, limit: u64) {
     batch.offset = limit;
 }
 
-/// One reading of a table, with its stamps.
-pub(crate) struct Run {
-    pub declaration: Arc<Declaration>,
-    intake: Mutex<Intake>,
-    started: AtomicBool,
-    stop: Arc<AtomicBool>,
-    in_flight: Arc<Gauge>,
-    dependents: Mutex<Vec<Weak<QueryShared>>>,
-    progress: Mutex<Progress>,
-    /// Where to stop, by split; `None` to read to the end.
-    limit: Option<HashMap<String, u64>>,
-    followers: Arc<Followers>,
-    /// Whether it reads for the queries that it began with only, and ends with them.
-    private: bool,
-}
-
-/// The tables of a session that follow its event time.
-#[derive(Default)]
-pub(crate) struct Followers(Mutex<Vec<Weak<Run>>>);
-
-impl Followers {
-    pub fn add(&self, run: &Arc<Run>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(run));
+impl Companions {
+    fn add(&mut self, run: &Arc<Run>) {
+        self.0.retain(|(known, _)| known.strong_count() > 0);
+        match self.0.iter_mut().find(|(known, _)| std::ptr::eq(known.as_ptr(), Arc::as_ptr(run))) {
+            Some((_, queries)) => *queries += 1,
+            None => self.0.push((Arc::downgrade(run), 1)),
+        }
     }
 
-    /// Tells them that the session's event time has moved.
-    pub fn follow(&self) {
-        let runs: Vec<_> = {
-            let mut runs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            runs.retain(|run| run.strong_count() > 0);
-            runs.iter().filter_map(Weak::upgrade).collect()
-        };
-        // Not under the lock of the list: runs are added while the lock of another run is held.
-        runs.iter().for_each(|run| run.lock().flush());
+    fn remove(&mut self, run: &Arc<Run>) {
+        for (known, queries) in &mut self.0 {
+            if std::ptr::eq(known.as_ptr(), Arc::as_ptr(run)) {
+                *queries -= 1;
+            }
+        }
+        self.0.retain(|(_, queries)| *queries > 0);
     }
-}
-
-/// What runs share in a session.
-#[derive(Clone)]
-pub(crate) struct RunContext {
-    pub sequencer: Arc<Sequencer>,
-    pub session: SessionTime,
-    pub followers: Arc<Followers>,
 }
 
 impl Run {
-    pub fn new(declaration: Arc<Declaration>, context: &RunContext, private: bool) -> Arc<Self> {
+    /// The run that all queries of a table share.
+    pub fn new(declaration: Arc<Declaration>, node: Arc<Node>, context: &RunContext) -> Arc<Self> {
         let stamping = declaration.stamping(&context.session);
-        Self::with(declaration, stamping, None, context, private)
+        Self::with(declaration, node, stamping, None, context, &context.session, false)
+    }
+
+    /// A run that reads for one query, by an event time of that query's own.
+    pub fn private(
+        declaration: Arc<Declaration>,
+        node: Arc<Node>,
+        context: &RunContext,
+        session: &SessionTime,
+    ) -> Arc<Self> {
+        let stamping = declaration.stamping(session);
+        Self::with(declaration, node, stamping, None, context, session, true)
     }
 
     /// A run that reads again what another has read, with the same stamps, and ends there.
     pub fn replay(
         declaration: Arc<Declaration>,
+        node: Arc<Node>,
         cuts: Cuts,
         limit: HashMap<String, u64>,
         context: &RunContext,
@@ -208,35 +143,38 @@ impl Run {
                 cuts: Cuts::default(),
             },
         };
-        Self::with(declaration, stamping, Some(limit), context, true)
+        Self::with(declaration, node, stamping, Some(limit), context, &context.session, true)
     }
 
     fn with(
         declaration: Arc<Declaration>,
+        node: Arc<Node>,
         stamping: Stamping,
         limit: Option<HashMap<String, u64>>,
         context: &RunContext,
+        session: &SessionTime,
         private: bool,
     ) -> Arc<Self> {
         let follows = matches!(stamping, Stamping::Follow { .. });
         let history = matches!(declaration.origin, Origin::Memory).then(|| History::new(&declaration.schema));
-        let intake =
-            Intake::new(&declaration.name, stamping, context.sequencer.clone(), context.session.clone(), history);
+        let intake = Intake::new(&declaration.name, stamping, context.sequencer.clone(), session.clone(), history);
         let in_flight = intake.in_flight.clone();
         let run = Arc::new(Run {
             declaration,
+            node,
             intake: Mutex::new(intake),
+            writing: Mutex::default(),
             started: AtomicBool::new(false),
-            stop: Arc::new(AtomicBool::new(false)),
+            stop: AtomicBool::new(false),
+            caught_up: AtomicBool::new(false),
             in_flight,
-            dependents: Mutex::default(),
+            max_in_flight: context.max_in_flight.clone(),
             progress: Mutex::default(),
             limit,
-            followers: context.followers.clone(),
+            companions: Mutex::default(),
             private,
         });
         if follows {
-            context.followers.add(&run);
             run.lock().flush();
         }
         run
@@ -251,17 +189,47 @@ impl Run {
         self.limit.is_some()
     }
 
-    /// Whether it has ended, or is being read to an end that its source has.
-    pub fn is_ending(&self) -> bool {
-        let bounded = matches!(&self.declaration.origin, Origin::Connector(_, spec) if spec.bounded);
-        bounded && self.started.load(Ordering::Acquire) || self.lock().frontier().is_none()
+    /// Whether it goes by the session's event time or the clock instead of one of its own.
+    pub fn follows(&self) -> bool {
+        self.declaration.event_time.is_none() && !self.declaration.is_static
     }
 
-    /// Waits while the engine is behind with what was sent to it.
-    pub fn wait_for_room(&self) {
-        while self.in_flight.get() > IN_FLIGHT_ROWS && !self.stop.load(Ordering::Acquire) {
+    /// No more updates before this time; `None` when the table has ended. A table that follows is moved on first.
+    pub fn frontier(&self) -> Option<Time> {
+        let mut intake = self.lock();
+        if self.follows() && intake.frontier().is_some() {
+            intake.flush();
+        }
+        intake.frontier()
+    }
+
+    /// Whether it has ended, or is being read to an end that its source has.
+    pub fn is_ending(&self) -> bool {
+        self.is_bounded() && self.started.load(Ordering::Acquire) || self.lock().frontier().is_none()
+    }
+
+    /// Whether its source has an end.
+    pub fn is_bounded(&self) -> bool {
+        matches!(&self.declaration.origin, Origin::Connector(_, spec) if spec.bounded)
+    }
+
+    /// Whether all that was there when it began has been read; at once where rows are pushed.
+    pub fn has_caught_up(&self) -> bool {
+        let pushed = !matches!(self.declaration.origin, Origin::Connector(..));
+        pushed || self.caught_up.load(Ordering::Acquire) || self.lock().frontier().is_none()
+    }
+
+    /// Waits while the engine is behind with what was sent to it; `pushing` does not wait for what only another push
+    /// would end.
+    pub fn wait_for_room(&self, pushing: bool, mut check: impl FnMut() -> Result<()>) -> Result<()> {
+        while self.in_flight.get() > self.max_in_flight.load(Ordering::Relaxed)
+            && !self.stop.load(Ordering::Acquire)
+            && !(pushing && self.in_flight.is_held_up())
+        {
+            check()?;
             std::thread::sleep(Duration::from_micros(200));
         }
+        Ok(())
     }
 
     /// Rows that are pushed must have the table's columns.
@@ -293,44 +261,71 @@ impl Run {
         self.started.load(Ordering::Acquire)
     }
 
-    pub fn depend(&self, query: &Arc<QueryShared>) {
-        self.dependents.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(query));
-    }
-
-    /// Whether a running query still reads it.
-    pub fn is_used(&self) -> bool {
-        self.dependents.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|q| q.strong_count() > 0)
-    }
-
     pub fn progress(&self) -> Progress {
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn companions(&self) -> MutexGuard<'_, Companions> {
+        self.companions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that a query reads `other` together with it, or no longer.
+    pub fn accompany(&self, other: &Arc<Run>, together: bool) {
+        let mut companions = self.companions();
+        if together { companions.add(other) } else { companions.remove(other) }
+    }
+
+    /// Moves on the tables that follow event time and are read together with this one.
+    pub fn lead(&self) {
+        let runs: Vec<_> = self.companions().0.iter().filter_map(|(run, _)| run.upgrade()).collect();
+        // Not under the lock of the list, nor of this run's intake.
+        runs.iter().for_each(|run| run.lock().flush());
+    }
+
     /// Ends the feeds without saying that the table ends: what was read is worked through, nothing more is final.
     pub fn stop(&self) {
+        self.node.stop();
         self.stop.store(true, Ordering::Release);
-        // A reader does it itself, between two batches.
+        // A reader ends the feeds itself, between two batches.
         if !(self.has_started() && matches!(self.declaration.origin, Origin::Connector(..))) {
-            self.each_dependent(|query| query.stopped.store(true, Ordering::Release));
             self.lock().stop(true);
+            if !self.private {
+                self.node.finished();
+            }
         }
     }
 
-    fn fail(&self, error: Error) {
-        let error = error.within(&format!("table '{}'", self.declaration.name));
-        self.each_dependent(|query| query.fail(error.clone()));
+    /// Ends a table that rows are pushed into: its views become final.
+    pub fn end(&self) {
+        self.lock().end();
+        if !self.private {
+            self.node.finished();
+        }
+        self.lead();
     }
 
-    fn each_dependent(&self, act: impl Fn(&QueryShared)) {
-        let dependents = self.dependents.lock().unwrap_or_else(PoisonError::into_inner);
-        dependents.iter().filter_map(Weak::upgrade).for_each(|query| act(&query));
+    /// Stops reading: nobody wants the rows any more.
+    pub fn abandon(&self) {
+        self.stop.store(true, Ordering::Release);
     }
 
     /// Starts reading, once: as declared, or what there is now. Tables that are pushed into need no reader.
+    ///
+    /// Errors: the source can't be opened; it can be tried again.
     pub fn start(self: &Arc<Self>, reading: Reading) -> Result<()> {
         if self.started.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        let begun = self.open(reading);
+        match begun {
+            Ok(()) if !self.private => self.node.begin(),
+            Ok(()) => {}
+            Err(_) => self.started.store(false, Ordering::Release),
+        }
+        begun
+    }
+
+    fn open(self: &Arc<Self>, reading: Reading) -> Result<()> {
         let Origin::Connector(connector, spec) = &self.declaration.origin else { return Ok(()) };
         let mut spec = spec.clone();
         spec.bounded |= self.declaration.is_static || reading != Reading::Live || self.limit.is_some();
@@ -338,8 +333,15 @@ impl Run {
         let source = connector.source(&spec)?;
         let run = self.clone();
         spawn(format!("read {}", self.declaration.name), move || {
-            if let Err(error) = run.read(source, reading == Reading::AvailableNow) {
-                run.fail(error);
+            let read = std::panic::AssertUnwindSafe(|| run.read(source, reading == Reading::AvailableNow));
+            let read = std::panic::catch_unwind(read);
+            let failed = match read {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error),
+                Err(panic) => Some(Error::internal(headwater_operators::guard::message(&*panic))),
+            };
+            if let Some(error) = failed.filter(|_| !run.stop.load(Ordering::Acquire)) {
+                run.node.fail(error.within(&format!("table '{}'", run.declaration.name)));
             }
         })?;
         Ok(())
@@ -349,13 +351,10 @@ impl Run {
         let mut names: HashMap<u32, String> = HashMap::new();
         let mut left: Option<BTreeMap<String, u64>> = self.limit.as_ref().map(|l| l.clone().into_iter().collect());
         while !self.stop.load(Ordering::Acquire) {
-            if self.private && !self.is_used() {
-                break;
-            }
             if left.as_ref().is_some_and(BTreeMap::is_empty) {
                 break;
             }
-            self.wait_for_room();
+            self.wait_for_room(false, || Ok(()))?;
             let poll = source.poll(POLL)?;
             *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = source.progress();
             let mut intake = self.lock();
@@ -367,8 +366,10 @@ impl Run {
                     intake.add_split(split, name);
                 }
                 Poll::SplitEnd(split) => {
-                    if let (Some(left), Some(name)) = (&mut left, names.get(&split)) {
-                        left.remove(name);
+                    if let (Some(left), Some(name)) = (&mut left, names.get(&split))
+                        && let Some(limit) = left.get(name)
+                    {
+                        return Err(self.missing(name, *limit));
                     }
                     intake.end_split(split);
                 }
@@ -393,15 +394,21 @@ impl Run {
                 }
                 // A replay is cut as it was, and at no other place.
                 Poll::Idle if self.limit.is_some() => intake.flush(),
-                Poll::Idle => intake.tick(),
+                Poll::Idle => {
+                    intake.tick();
+                    self.caught_up.store(true, Ordering::Release);
+                }
                 Poll::End => break,
             }
             drop(intake);
-            self.followers.follow();
+            self.lead();
         }
         let stopped = self.stop.load(Ordering::Acquire);
-        if stopped || available_now {
-            self.each_dependent(|query| query.stopped.store(true, Ordering::Release));
+        if let Some((name, limit)) = left.as_ref().and_then(BTreeMap::first_key_value).filter(|_| !stopped) {
+            return Err(self.missing(name, *limit));
+        }
+        if available_now {
+            self.node.forgo_end();
         }
         if self.private && self.limit.is_none() {
             *self.declaration.read.lock().unwrap_or_else(PoisonError::into_inner) = self.lock().counts;
@@ -412,8 +419,20 @@ impl Run {
             (false, true) => self.lock().stop(true),
             (false, false) => self.lock().end(),
         }
-        self.followers.follow();
+        self.caught_up.store(true, Ordering::Release);
+        if !self.private {
+            self.node.finished();
+        }
+        self.lead();
         Ok(())
+    }
+
+    /// What was read before, and is to be read again, is not there.
+    fn missing(&self, split: &str, limit: u64) -> Error {
+        let table = &self.declaration.name;
+        Error::data(format!(
+            "table '{table}' was read as far as row {limit} of {split}, and that is no longer there to be read again:              put it back, or create the query FROM NOW"
+        ))
     }
 
     /// What was taken in; if nothing is, what the last reading for a single answer has counted.

@@ -12,11 +12,10 @@ use headwater_operators::clock::Clock;
 use headwater_operators::stamp::{self, Arrival, CutBy, Cuts, Follower, NO_TIME, SessionTime, StampConfig, Stamper};
 use headwater_operators::time::{SINCE_EVER, Time};
 
-use super::emit::event_times;
-use super::history::History;
-use super::message::{FeedId, Gauge, Sequencer};
-use crate::columns::Columns;
+use super::history::{FeedKind, History};
+use crate::columns::{Columns, event_times};
 use crate::error::{Error, Result};
+use crate::worker::{FeedId, Gauge, Sequencer};
 
 /// Batches of at least this many rows are shared out among the workers; smaller ones go to one.
 const SHARE_ROWS: usize = 1024;
@@ -73,13 +72,6 @@ pub(crate) struct Intake {
     /// What was stamped so far, where the table keeps it for views created later.
     pub history: Option<History>,
     turn: usize,
-}
-
-/// Which of a table's two feeds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FeedKind {
-    OnTime,
-    Late,
 }
 
 /// How many rejected rows are kept for showing.

@@ -1,27 +1,19 @@
 //! What a running query shares between its workers and whoever reads it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::SchemaRef;
-use headwater_operators::Updates;
-use headwater_operators::time::{SINCE_EVER, Time, to_micros};
+use headwater_operators::time::{SINCE_EVER, Time};
 
-use super::message::Gauge;
 use super::outbox::Outbox;
-use super::table::Run;
-use super::view::Status;
-use crate::columns::Columns;
-use crate::error::{Error, Result};
+use crate::catalog::Node;
+use crate::error::Error;
 use crate::render::RowError;
 
 /// How an ended frontier is written where a plain number is shared.
 const CLOSED: u64 = u64::MAX;
-
-/// How often to look whether a query has come to its end.
-const LOOK: Duration = Duration::from_millis(2);
 
 /// An error and how many there are, as one message.
 pub(crate) fn describe((error, count): (RowError, usize)) -> String {
@@ -37,23 +29,6 @@ impl std::fmt::Display for RowError {
     }
 }
 
-/// What the end of a query's dataflow sends to its reader.
-pub(crate) enum Output {
-    /// Changes of one worker, and its frontier after them.
-    Changes {
-        /// The worker.
-        worker: usize,
-        /// Changes of rows, at any times not before the worker's last frontier.
-        updates: Vec<Updates<Columns>>,
-        /// Changes of the errors.
-        errors: Vec<(RowError, Time, i64)>,
-        /// The frontier; `None` when the dataflow has ended.
-        frontier: Option<Time>,
-    },
-    /// The query can't go on.
-    Failed(Error),
-}
-
 struct Holds {
     /// Reads before this time are no longer possible.
     since: Time,
@@ -63,7 +38,7 @@ struct Holds {
 
 /// Keeps the times from one on readable in what a query stores and shares.
 pub(crate) struct Hold {
-    query: Arc<QueryShared>,
+    query: Arc<Published>,
     time: Time,
 }
 
@@ -74,17 +49,13 @@ impl Drop for Hold {
 }
 
 /// A running query, as seen by all threads.
-pub(crate) struct QueryShared {
-    pub id: u64,
-    pub name: String,
+pub(crate) struct Published {
+    /// Its place in the catalog; the number of its dataflow.
+    pub node: Arc<Node>,
     pub schema: SchemaRef,
     as_of: AtomicU64,
     /// Where the output goes, if somebody reads it as it comes.
     pub output: Option<Arc<Outbox>>,
-    /// Rows sent to `output` and not yet taken.
-    pub unread: Gauge,
-    /// Set when the query is stopped rather than ended: nothing more is final.
-    pub stopped: AtomicBool,
     frontiers: Vec<AtomicU64>,
     /// The last frontier of each worker before the end.
     finite: Vec<AtomicU64>,
@@ -93,70 +64,46 @@ pub(crate) struct QueryShared {
     errors: Mutex<BTreeMap<RowError, i64>>,
     /// Rows that are left out now because an expression fails on them.
     left_out: AtomicI64,
-    failure: Mutex<Option<Error>>,
     /// Stored queries that it reads: their errors are its own.
-    upstream: Vec<Arc<QueryShared>>,
-    /// Queries that read it: its failure is theirs.
-    downstream: Mutex<Vec<Weak<QueryShared>>>,
-    /// Tables that it reads.
-    tables: Vec<Arc<Run>>,
+    pub upstream: Vec<Arc<Published>>,
 }
 
-impl QueryShared {
+impl Published {
+    /// Of a query that is to be rendered on so many workers.
     pub fn new(
-        id: u64,
-        name: String,
+        node: Arc<Node>,
         schema: SchemaRef,
         workers: usize,
         output: Option<Arc<Outbox>>,
-        upstream: Vec<Arc<QueryShared>>,
-        tables: Vec<Arc<Run>>,
+        upstream: Vec<Arc<Published>>,
     ) -> Arc<Self> {
-        let query = Arc::new(QueryShared {
-            id,
-            name,
+        if let Some(output) = output.clone() {
+            node.when_failed(move |error| output.fail(error.clone()));
+        }
+        Arc::new(Published {
+            node,
             schema,
             as_of: AtomicU64::new(SINCE_EVER),
             output,
-            unread: Gauge::default(),
-            stopped: AtomicBool::new(false),
             frontiers: (0..workers).map(|_| AtomicU64::new(SINCE_EVER)).collect(),
             finite: (0..workers).map(|_| AtomicU64::new(SINCE_EVER)).collect(),
             state_bytes: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             holds: Mutex::new(Holds { since: SINCE_EVER, held: BTreeMap::new() }),
             errors: Mutex::default(),
             left_out: AtomicI64::new(0),
-            failure: Mutex::default(),
             upstream,
-            downstream: Mutex::default(),
-            tables,
-        });
-        for below in &query.upstream {
-            let mut readers = below.downstream.lock().unwrap_or_else(PoisonError::into_inner);
-            readers.retain(|reader| reader.strong_count() > 0);
-            readers.push(Arc::downgrade(&query));
-            drop(readers);
-            if let Some(failure) = below.failure() {
-                query.fail(failure);
-            }
-        }
-        query
+        })
+    }
+
+    /// The number of its dataflow.
+    pub fn id(&self) -> u64 {
+        self.node.id
     }
 
     /// All times before this are closed on all workers; `None` when the query's inputs have ended.
     pub fn frontier(&self) -> Option<Time> {
         let least = self.frontiers.iter().map(|f| f.load(Ordering::Acquire)).min().unwrap_or(CLOSED);
         (least != CLOSED).then_some(least)
-    }
-
-    /// Up to where its tables are closed now: the frontier that it will have once it has worked that through.
-    pub fn reachable(&self) -> Option<Time> {
-        // A batch that is being read is closed once it is read: whoever asks for its view wants the whole.
-        let frontier =
-            |run: &Arc<Run>| run.lock().frontier().filter(|_| !(run.declaration.is_static && run.has_started()));
-        let tables = self.tables.iter().map(frontier);
-        let views = self.upstream.iter().map(|query| query.reachable());
-        tables.chain(views).flatten().min()
     }
 
     /// What one worker has published.
@@ -170,6 +117,10 @@ impl QueryShared {
             self.finite[worker].store(frontier, Ordering::Release);
         }
         self.frontiers[worker].store(frontier.unwrap_or(CLOSED), Ordering::Release);
+        // What somebody reads as it comes is at its end when the reader is.
+        if frontier.is_none() && self.output.is_none() && self.frontier().is_none() {
+            self.node.finished();
+        }
     }
 
     pub fn publish_state(&self, worker: usize, bytes: usize) {
@@ -264,57 +215,13 @@ impl QueryShared {
         self.upstream.iter().find_map(|query| query.error())
     }
 
-    /// Whether what it reads has ended or is being read to an end.
-    fn inputs_end(&self) -> bool {
-        self.tables.iter().all(|run| run.is_ending()) && self.upstream.iter().all(|q| q.inputs_end())
+    /// Rows and groups that are left out now.
+    pub fn left_out(&self) -> u64 {
+        u64::try_from(self.left_out.load(Ordering::Acquire)).unwrap_or(0)
     }
 
-    /// Waits for the last answer, if the inputs have an end. Errors: why the query can't go on; a row in error.
-    pub fn check(&self) -> Result<()> {
-        while self.failure().is_none() && self.frontier().is_some() && self.inputs_end() {
-            std::thread::sleep(LOOK);
-        }
-        match (self.failure(), self.error()) {
-            (Some(failure), _) => Err(failure),
-            (None, Some(error)) => Err(Error::data(describe(error))),
-            (None, None) => Ok(()),
-        }
-    }
-
-    /// How it is doing.
-    pub fn status(&self) -> Status {
-        Status {
-            as_of: Some(self.as_of()).filter(|as_of| *as_of > SINCE_EVER).map(to_micros),
-            frontier: self.frontier().map(to_micros),
-            error: self.error().map(|(error, count)| match count {
-                1 => error.to_string(),
-                _ => format!("{error} (and {} more)", count - 1),
-            }),
-            failure: self.failure().map(|e| e.to_string()),
-            left_out: u64::try_from(self.left_out.load(Ordering::Acquire)).unwrap_or(0),
-            state_bytes: self.state_bytes(),
-        }
-    }
-
-    /// Ends the query with an error, once.
-    pub fn fail(&self, error: Error) {
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        if failure.is_some() {
-            return;
-        }
-        if let Some(output) = &self.output {
-            output.send(Output::Failed(error.clone()));
-        }
-        *failure = Some(error.clone());
-        drop(failure);
-        let readers: Vec<_> = {
-            let readers = self.downstream.lock().unwrap_or_else(PoisonError::into_inner);
-            readers.iter().filter_map(Weak::upgrade).collect()
-        };
-        readers.iter().for_each(|reader| reader.fail(error.clone()));
-    }
-
+    /// Why it can't go on, if it can't.
     pub fn failure(&self) -> Option<Error> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.node.failure()
     }
 }

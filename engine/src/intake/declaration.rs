@@ -1,0 +1,108 @@
+//! Tables as declared.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use headwater_connectors::{Connector, Guarantee, TableSpec};
+use headwater_operators::stamp::{Cuts, Follow, Follower, SessionTime, StampConfig, Stamper};
+
+use super::stamping::{IntakeCounts, Stamping, stamp_config};
+use crate::plan::catalog::{self, TableMeta};
+
+/// Where a table's rows come from.
+#[derive(Clone)]
+pub(crate) enum Origin {
+    /// `INSERT`, `UPDATE`, `DELETE` and pushes; the table keeps what it has.
+    Memory,
+    /// Pushes from Rust, not kept.
+    Channel,
+    /// A connector.
+    Connector(Arc<dyn Connector>, TableSpec),
+}
+
+/// The event-time column of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EventTime {
+    /// The column.
+    pub column: usize,
+    /// Declared disorder.
+    pub delay: Duration,
+    /// Width of a segment, if declared.
+    pub resolution: Option<Duration>,
+    /// How far ahead of the clock a row may be.
+    pub max_ahead: Option<Duration>,
+    /// After how long a silent split holds nothing back.
+    pub idle_timeout: Option<Duration>,
+    /// Whether rounds are cut by the data alone.
+    pub by_data: bool,
+}
+
+/// A table as declared.
+#[derive(Clone)]
+pub(crate) struct Declaration {
+    pub name: String,
+    pub schema: SchemaRef,
+    pub origin: Origin,
+    /// How it is stamped as a stream; `None` where it has no event time.
+    pub event_time: Option<EventTime>,
+    /// Whether it is a batch: every row at the smallest time.
+    pub is_static: bool,
+    /// Whether a table without event time goes by the wall clock instead of the session's event time.
+    pub by_clock: bool,
+    /// The statement that declared it, for `SHOW CREATE`.
+    pub text: String,
+    /// What the last reading for a single answer has counted.
+    pub read: Arc<Mutex<IntakeCounts>>,
+}
+
+impl Declaration {
+    pub(super) fn follow(&self, session: &SessionTime) -> Follow {
+        if self.by_clock { Follow::Clock(Arc::new(*super::clock())) } else { Follow::Session(session.clone()) }
+    }
+
+    pub(super) fn stamping(&self, session: &SessionTime) -> Stamping {
+        match (&self.event_time, self.is_static) {
+            (_, true) => Stamping::Static,
+            (Some(event), false) => Stamping::Event {
+                column: event.column,
+                stamper: Box::new(Stamper::new(self.config(event))),
+                cuts: Cuts::default(),
+            },
+            (None, false) => Stamping::Follow {
+                follower: Box::new(Follower::new(self.follow(session), self.is_replayed())),
+                cuts: Cuts::default(),
+            },
+        }
+    }
+
+    pub(super) fn config(&self, event: &EventTime) -> StampConfig {
+        let config = stamp_config(event.delay, event.resolution, event.max_ahead, event.idle_timeout, event.by_data);
+        StampConfig { record: self.is_replayed(), ..config }
+    }
+
+    /// Whether later queries read the source again, by the recorded cuts.
+    fn is_replayed(&self) -> bool {
+        matches!(&self.origin, Origin::Connector(connector, _) if connector.guarantee() != Guarantee::Once)
+    }
+
+    /// What the planner must know of it as the node `id`.
+    pub fn meta(&self, id: u64) -> TableMeta {
+        let bounded = match &self.origin {
+            Origin::Memory | Origin::Channel => false,
+            Origin::Connector(_, spec) => spec.bounded,
+        };
+        TableMeta {
+            id,
+            name: self.name.clone(),
+            schema: self.schema.clone(),
+            event_time: self.event_time.as_ref().map(|event| {
+                let config = self.config(event);
+                catalog::EventTime { column: event.column, delay_us: config.delay, resolution_us: config.resolution }
+            }),
+            bounded,
+            is_static: self.is_static,
+            append_only: !matches!(self.origin, Origin::Memory),
+        }
+    }
+}

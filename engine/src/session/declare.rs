@@ -1,0 +1,156 @@
+//! Tables from their statements and options.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::DataType;
+use headwater_connectors::{Options, TableSpec};
+
+use super::running::Body;
+use super::session::Inner;
+use super::settings::RuntimeMode;
+use crate::catalog::{Kind, New};
+use crate::error::{Error, Result};
+use crate::intake::{Declaration, EventTime, Origin, Run, split};
+use crate::sql::CreateTable;
+
+impl Inner {
+    /// `CREATE TABLE`: whether it is there now, and was not before.
+    pub fn create_table(&self, create: &CreateTable, text: &str) -> Result<bool> {
+        let new = New { kind: Kind::Table, name: &create.name, text, replace: create.or_replace };
+        if create.if_not_exists && self.catalog.find(new.name).is_some() {
+            return Ok(false);
+        }
+        self.catalog.check_name(&new)?;
+        if !create.primary_key.is_empty() {
+            return Err(Error::user(
+                "PRIMARY KEY is not supported yet: a table is a multiset of rows, and nothing would keep the key. Leave it \
+                 out, and remove doubles with SELECT DISTINCT or row_number()",
+            ));
+        }
+        let watermark = create.watermark.as_ref().map(|w| (w.column.clone(), Duration::from_micros(w.delay_us)));
+        let (connector, options) = (create.connector.as_deref(), create.options.clone());
+        let declaration = self.declare(new.name, connector, options, create.schema.clone(), watermark, text)?;
+        self.add_table(declaration, create.or_replace)?;
+        Ok(true)
+    }
+
+    /// Adds a declared table, in the place of one of its name if it `replaces` it; it is read once a query needs it.
+    pub fn add_table(&self, declaration: Declaration, replaces: bool) -> Result<()> {
+        let declaration = Arc::new(declaration);
+        let (name, text) = (declaration.name.clone(), declaration.text.clone());
+        let new = New { kind: Kind::Table, name: &name, text: &text, replace: replaces };
+        let reserved = self.catalog.reserve(&new, &[])?;
+        let run = Run::new(declaration.clone(), reserved.node.clone(), &self.fabric.context);
+        if !matches!(declaration.origin, Origin::Connector(..)) {
+            reserved.node.begin();
+        }
+        let meta = declaration.meta(reserved.node.id);
+        self.commit(reserved, Body::Table(run))?;
+        self.planner_mut().register_table(meta);
+        Ok(())
+    }
+
+    /// A declaration of a table from its options; infers the columns where none are given.
+    pub fn declare(
+        &self,
+        name: &str,
+        connector: Option<&str>,
+        options: Options,
+        schema: Option<arrow::datatypes::SchemaRef>,
+        watermark: Option<(String, Duration)>,
+        text: &str,
+    ) -> Result<Declaration> {
+        let (own, rest) = split(options)?;
+        let without = |what: &str| {
+            Error::user(format!("table '{name}' needs its columns declared: {what} has none to infer them from"))
+        };
+        // A table with event time is a stream, unless it or the session says otherwise.
+        let is_stream = |otherwise: bool| match (self.settings().mode, watermark.is_some()) {
+            (RuntimeMode::Batch, _) => false,
+            (RuntimeMode::Streaming, true) => true,
+            (_, timed) => own.stream.unwrap_or(timed || otherwise),
+        };
+        let (origin, schema, is_stream) = match connector {
+            None if !rest.0.is_empty() => {
+                let option = rest.0.keys().next().map_or("", String::as_str);
+                return Err(Error::user(format!(
+                    "table '{name}' has the option '{option}' but no connector: add connector = 'filesystem' or another"
+                )));
+            }
+            None | Some("channel") if own.idle_timeout.is_some() => {
+                return Err(Error::user(format!(
+                    "table '{name}': idle_timeout is for tables that a connector reads; rows that are pushed hold nothing \
+                     back once their Input is dropped"
+                )));
+            }
+            None => (Origin::Memory, schema.ok_or_else(|| without("a table in memory"))?, true),
+            Some("channel") => {
+                if let Some(option) = rest.0.keys().next() {
+                    return Err(Error::user(format!("the connector 'channel' has no option '{option}'")));
+                }
+                (Origin::Channel, schema.ok_or_else(|| without("a channel"))?, true)
+            }
+            Some(connector) => {
+                let connector = self.registry.get(connector)?.clone();
+                let (name, key) = (name.to_owned(), Vec::new());
+                let mut spec = TableSpec { name, options: rest, schema, bounded: false, growing: true, key };
+                let is_stream = is_stream(connector.is_stream(&spec));
+                spec.growing = is_stream && connector.is_stream(&spec);
+                spec.bounded = !spec.growing;
+                let schema = connector.schema(&spec)?;
+                spec.schema = Some(schema.clone());
+                (Origin::Connector(connector, spec), schema, is_stream)
+            }
+        };
+        let event_time = watermark.map(|(column, delay)| {
+            let (index, field) = schema.column_with_name(&column).ok_or_else(|| {
+                let known: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+                Error::user(format!("WATERMARK FOR {column}: table '{name}' has no such column; it has {}", known.join(", ")))
+            })?;
+            if !matches!(field.data_type(), DataType::Timestamp(..) | DataType::Date32 | DataType::Date64) {
+                return Err(Error::user(format!(
+                    "WATERMARK FOR {column}: the column is of type {}, not a timestamp; declare it TIMESTAMP, or convert it",
+                    field.data_type()
+                )));
+            }
+            let bounded_file = matches!(&origin, Origin::Connector(c, spec) if !c.is_stream(spec));
+            Ok(EventTime {
+                column: index,
+                delay,
+                resolution: own.resolution,
+                max_ahead: own.max_ahead,
+                idle_timeout: own.idle_timeout,
+                by_data: own.cut_by_data.unwrap_or(bounded_file),
+            })
+        });
+        let event_time = event_time.transpose()?;
+        let text = text.to_owned();
+        Ok(Declaration {
+            name: name.to_owned(),
+            schema,
+            origin,
+            event_time,
+            is_static: !is_stream,
+            by_clock: own.by_clock,
+            text,
+            read: Arc::default(),
+        })
+    }
+
+    /// The same table with another watermark.
+    pub fn redeclare(&self, declaration: &Declaration, watermark: (String, Duration)) -> Result<Declaration> {
+        let (connector, options) = match &declaration.origin {
+            Origin::Memory => (None, Options::default()),
+            Origin::Channel => (Some("channel"), Options::default()),
+            Origin::Connector(connector, spec) => (Some(connector.name()), spec.options.clone()),
+        };
+        let mut options = options;
+        let mode = if declaration.is_static { "batch" } else { "stream" };
+        if matches!(declaration.origin, Origin::Connector(..)) {
+            options.0.insert("mode".to_owned(), mode.to_owned());
+        }
+        let schema = Some(declaration.schema.clone());
+        self.declare(&declaration.name, connector, options, schema, Some(watermark), &declaration.text)
+    }
+}

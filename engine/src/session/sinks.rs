@@ -1,0 +1,148 @@
+//! Queries that write to a sink.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+
+use headwater_connectors::{Emission, Op, Sink};
+use headwater_operators::guard;
+
+use super::running::Running;
+use super::session::Inner;
+use super::view::Status;
+use crate::catalog::{News, Node, State};
+use crate::error::{Error, Result};
+use crate::intake::Run;
+use crate::output::{Reader, Writing, write};
+use crate::worker::spawn;
+
+/// A running query with a sink. Clones are handles of one query.
+#[derive(Clone)]
+pub struct Query {
+    node: Arc<Node>,
+    news: Arc<News>,
+    running: Arc<OnceLock<Arc<Running>>>,
+    writing: Arc<Writing>,
+}
+
+impl Query {
+    pub(super) fn new(node: Arc<Node>, news: Arc<News>) -> Self {
+        Query { node, news, running: Arc::default(), writing: Arc::default() }
+    }
+
+    /// Says what runs for it.
+    pub(super) fn runs(&self, running: Arc<Running>) {
+        self.running.get_or_init(|| running);
+    }
+
+    /// The runs that read for it alone.
+    pub(super) fn private(&self) -> Vec<Arc<Run>> {
+        self.running.get().map(|running| running.private()).unwrap_or_default()
+    }
+
+    /// Writes to a sink what the reader that `start` gives has to say, on a thread of its own.
+    pub(super) fn write(
+        &self,
+        session: Arc<Inner>,
+        start: impl FnOnce(&Query) -> Result<Reader> + Send + 'static,
+        mut sink: Box<dyn Sink>,
+    ) -> Result<()> {
+        let query = self.clone();
+        spawn(format!("write {}", self.node.name), move || {
+            let all = AssertUnwindSafe(|| {
+                let mut reader = start(&query)?;
+                write(&mut reader, sink.as_mut(), &query.writing)
+            });
+            let result = catch_unwind(all).unwrap_or_else(|panic| {
+                Err(Error::internal(format!("{}: {}", query.node.title(), guard::message(&*panic))))
+            });
+            match result {
+                Ok(()) => query.node.finished(),
+                Err(error) => query.node.fail(error),
+            }
+            if let Some(running) = query.running.get() {
+                running.retire();
+            }
+            drop(sink);
+            if !query.node.kind.is_named() {
+                session.catalog.remove(query.node.id);
+            }
+            query.writing.done.store(true, Ordering::Release);
+            query.news.tell();
+        })?;
+        Ok(())
+    }
+
+    /// The query's name.
+    pub fn name(&self) -> &str {
+        &self.node.name
+    }
+
+    /// How it is doing.
+    pub fn status(&self) -> Status {
+        match self.running.get() {
+            Some(running) => Status::of(&running.published),
+            None => Status::starting(&self.node),
+        }
+    }
+
+    /// Rows written so far.
+    pub fn rows_written(&self) -> u64 {
+        self.writing.rows.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the query has ended, because its input has or because it was stopped.
+    ///
+    /// Errors: whatever ended it: a table, a row in error, the sink. That the wait was cancelled.
+    pub fn await_termination(&self) -> Result<()> {
+        self.news.wait(self.news.cancels(), || self.has_ended().then_some(()))?;
+        match self.node.state() {
+            State::Failed(error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.writing.done.load(Ordering::Acquire)
+    }
+
+    /// Stops the query once what is closed is written, and waits for that. Nothing more becomes final.
+    ///
+    /// Errors as [`Query::await_termination`].
+    pub fn stop(&self) -> Result<()> {
+        self.node.stop();
+        self.writing.stop.store(true, Ordering::Release);
+        self.await_termination()
+    }
+
+    /// Stops it for good; what it failed of before is no matter now.
+    pub(super) fn end(&self) -> Result<()> {
+        if self.has_ended() { Ok(()) } else { self.stop() }
+    }
+}
+
+/// A sink made of a function, called with each emission.
+pub struct ForEach<F>(pub F);
+
+impl<F: FnMut(&Emission) -> Result<()> + Send> Sink for ForEach<F> {
+    fn write(&mut self, emission: &Emission) -> headwater_connectors::Result<()> {
+        (self.0)(emission)
+            .map_err(|e: Error| headwater_connectors::Error::External { message: e.to_string(), retry: false })
+    }
+    fn commit(&mut self) -> headwater_connectors::Result<()> {
+        Ok(())
+    }
+    fn close(&mut self) -> headwater_connectors::Result<()> {
+        Ok(())
+    }
+}
+
+/// How an operation is written in a line: `+I`, `-D`, `+U`.
+pub fn op_name(op: Op) -> &'static str {
+    match op {
+        Op::Insert => "+I",
+        Op::Delete => "-D",
+        Op::Upsert => "+U",
+    }
+}

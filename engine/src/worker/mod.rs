@@ -1,0 +1,18 @@
+//! The timely side: threads that take stamped batches and commands in one order, and what they publish.
+
+mod awake;
+mod feed;
+mod inputs;
+mod message;
+mod outbox;
+mod published;
+mod run;
+mod spawn;
+mod store;
+mod tap;
+
+pub(crate) use awake::Awake;
+pub(crate) use message::{Command, Contents, FeedId, Gauge, Local, QuerySpec, RelationFeeds, Sequencer, Stores};
+pub(crate) use outbox::{Changes, Outbox};
+pub(crate) use published::{Hold, Published, describe};
+pub(crate) use spawn::{spawn, start_workers};

@@ -1,0 +1,343 @@
+//! A timely worker's loop: takes messages, feeds dataflows, steps them. It never blocks on anything but having nothing
+//! to do. What a turn of the loop costs follows what there is to do, not how many queries and feeds there are.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, TryRecvError};
+use headwater_operators::arrange::Arrangement;
+use headwater_operators::guard::Supervisor;
+use headwater_operators::time::Time;
+use headwater_operators::turn;
+use timely::dataflow::operators::core::Concat;
+use timely::worker::Worker;
+
+use super::awake::Awake;
+use super::feed::Feed;
+use super::inputs::{QueryInputs, Wiring, end, error_rows};
+use super::message::{Command, FeedId, Local, Message, QuerySpec};
+use super::published::Published;
+use super::store::Store;
+use crate::error::Error;
+use crate::plan::Relation;
+use crate::render::codec::Codec;
+use crate::render::{self, ArrangementId};
+
+/// Rows of a feed handed to dataflows before they are stepped.
+const ROWS_PER_STEP: usize = 1 << 16;
+/// The same where queries with work of their own share the worker.
+const ROWS_PER_SHARED_STEP: usize = 1 << 9;
+/// How long the operators of several queries work in a step on what was left over.
+const SHARED_STEP: Duration = Duration::from_micros(50);
+/// For so long a feed that brought rows counts as one whose queries have work.
+const LATELY: Duration = Duration::from_secs(10);
+/// How long a worker sleeps when there is nothing to do and nobody wakes it.
+const PARK: Duration = Duration::from_millis(100);
+/// The same while something rests.
+const REST: Duration = Duration::from_millis(1);
+/// How long a worker stays awake after work.
+const LINGER: Duration = Duration::from_micros(200);
+/// How often stored output is compacted and measured.
+const MAINTENANCE: Duration = Duration::from_millis(5);
+/// How often that is done with a query after its frontier has moved: merges go on for a while.
+const SETTLING: u8 = 20;
+/// With how many others it is done each time, in turn.
+const IN_TURN: usize = 4;
+
+/// An arrangement that queries share: of one collection, by some of its columns. The session knows which there are.
+pub(super) struct Shared {
+    /// The query whose dataflow keeps it.
+    pub owner: u64,
+    pub arrangement: Arrangement,
+}
+
+pub(super) type SharedArrangements = HashMap<ArrangementId, Shared>;
+
+pub(super) struct Installed {
+    published: Arc<Published>,
+    /// The number of its dataflow on this worker.
+    dataflow: usize,
+    /// The feeds that it reads.
+    feeds: Vec<FeedId>,
+    store: Option<Store>,
+    /// Rows that are left out because an expression fails on them.
+    errors: Option<Store>,
+    /// The errors that the query is in.
+    pub faults: Option<Store>,
+    /// Queries whose arrangements it reads.
+    uses: HashSet<u64>,
+    offers: Vec<ArrangementId>,
+    /// Whether nobody wants its output any more.
+    dropped: bool,
+    /// How often it is still to be looked after since its frontier moved.
+    settling: u8,
+}
+
+impl Installed {
+    /// The store that holds a relation of this query.
+    pub fn stored(&mut self, relation: &Relation) -> Option<&mut Store> {
+        match relation {
+            Relation::Errors { .. } => self.errors.as_mut(),
+            Relation::View { .. } | Relation::Table { .. } | Relation::Late { .. } => self.store.as_mut(),
+        }
+    }
+}
+
+/// Everything that one worker keeps.
+pub(crate) struct WorkerState {
+    receiver: Receiver<Message>,
+    feeds: HashMap<FeedId, Feed>,
+    /// The feeds with something to hand over.
+    active: Vec<FeedId>,
+    /// The feeds that brought rows last, the latest first.
+    lately: Vec<(FeedId, Instant)>,
+    queries: HashMap<u64, Installed>,
+    shared: SharedArrangements,
+    /// Queries whose frontiers have moved since they were last looked after.
+    moved: Rc<RefCell<Vec<u64>>>,
+    settling: Vec<u64>,
+    /// The others, in turn.
+    in_turn: VecDeque<u64>,
+}
+
+impl WorkerState {
+    pub fn new(receiver: Receiver<Message>) -> Self {
+        WorkerState {
+            receiver,
+            feeds: HashMap::new(),
+            active: Vec::new(),
+            lately: Vec::new(),
+            queries: HashMap::new(),
+            shared: SharedArrangements::default(),
+            moved: Rc::default(),
+            settling: Vec::new(),
+            in_turn: VecDeque::new(),
+        }
+    }
+
+    /// Runs until [`Command::Shutdown`], or until the session is gone.
+    pub fn run(mut self, worker: &mut Worker) {
+        let mut awake = Awake::new(LINGER, worker.peers());
+        let mut maintained = Instant::now();
+        loop {
+            loop {
+                match self.receiver.try_recv() {
+                    Ok(Message::Data(feed, updates, in_flight)) => self.feed(feed).data(updates, in_flight),
+                    Ok(Message::Frontier(feed, frontier)) => self.feed(feed).frontier(frontier),
+                    Ok(Message::Command(Command::Shutdown)) => return self.end(worker),
+                    Ok(Message::Command(command)) => self.command(worker, command),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return self.end(worker),
+                }
+            }
+            // One query's rounds don't wait for another's long work.
+            let shares = self.lately.len() > 1 && self.queries.len() > 1;
+            let handed = self.hand_over(worker.index(), if shares { ROWS_PER_SHARED_STEP } else { ROWS_PER_STEP });
+            turn::share(shares.then_some(SHARED_STEP));
+            if handed {
+                awake.end();
+                awake.begin();
+                worker.step();
+            } else if awake.waits() && self.receiver.is_empty() {
+                // Rounds follow each other closely: what comes next is met awake.
+                worker.step();
+                awake.pause();
+            } else if self.receiver.is_empty() {
+                worker.step_or_park(Some(if self.active.is_empty() { PARK } else { REST }));
+            }
+            if maintained.elapsed() >= MAINTENANCE {
+                self.maintain(worker.index());
+                maintained = Instant::now();
+            }
+        }
+    }
+
+    /// Ends all dataflows.
+    fn end(mut self, worker: &mut Worker) {
+        self.queries.values_mut().for_each(|query| query.dropped = true);
+        self.sweep(worker);
+    }
+
+    fn feed(&mut self, id: FeedId) -> &mut Feed {
+        let feed = self.feeds.entry(id).or_default();
+        if feed.is_empty() {
+            self.active.push(id);
+        }
+        feed
+    }
+
+    /// Hands events to the taps, of each feed up to about `most` rows; whether there were any.
+    fn hand_over(&mut self, index: usize, most: usize) -> bool {
+        let (feeds, lately) = (&mut self.feeds, &mut self.lately);
+        let mut any = false;
+        self.active.retain(|id| {
+            let Some(feed) = feeds.get_mut(id) else { return false };
+            let (handed, rows) = feed.hand_over(index, most);
+            any |= handed;
+            if rows {
+                lately.retain(|(other, _)| other != id);
+                lately.insert(0, (*id, Instant::now()));
+                lately.truncate(2);
+            }
+            if feed.is_unused() {
+                feeds.remove(id);
+                return false;
+            }
+            !feed.is_empty()
+        });
+        if self.lately.len() > 1 {
+            self.lately.retain(|(_, at)| at.elapsed() < LATELY);
+        }
+        any
+    }
+
+    /// Lets stored views forget what nobody can read any more.
+    fn maintain(&mut self, index: usize) {
+        for id in self.moved.borrow_mut().drain(..) {
+            if let Some(query) = self.queries.get_mut(&id) {
+                if query.settling == 0 {
+                    self.settling.push(id);
+                }
+                query.settling = SETTLING;
+            }
+        }
+        let (queries, shared) = (&mut self.queries, &mut self.shared);
+        self.settling.retain(|id| {
+            let Some(query) = queries.get_mut(id) else { return false };
+            look_after(query, shared, index);
+            query.settling -= 1;
+            query.settling > 0
+        });
+        for _ in 0..IN_TURN.min(self.in_turn.len()) {
+            let Some(id) = self.in_turn.pop_front() else { break };
+            if let Some(query) = self.queries.get_mut(&id) {
+                look_after(query, &mut self.shared, index);
+                self.in_turn.push_back(id);
+            }
+        }
+    }
+
+    fn command(&mut self, worker: &mut Worker, command: Command) {
+        match command {
+            Command::AddQuery { spec, local } => self.add(worker, &spec, &local),
+            Command::DropQuery(id) => {
+                if let Some(query) = self.queries.get_mut(&id) {
+                    query.dropped = true;
+                    self.sweep(worker);
+                }
+            }
+            Command::Peek { query, as_of, reply } => {
+                let store = self.queries.get_mut(&query).and_then(|q| q.store.as_mut());
+                let gone = || Err(Error::user("the view was dropped"));
+                let _ = reply.send(store.map_or_else(gone, |store| store.contents(as_of)));
+            }
+            Command::Shutdown => {}
+        }
+    }
+
+    /// Takes away dropped queries, except those whose arrangements others still read.
+    fn sweep(&mut self, worker: &mut Worker) {
+        loop {
+            let dropped = self.queries.iter().filter(|(_, query)| query.dropped).map(|(id, _)| *id);
+            let used = |id: &u64| self.queries.values().any(|query| query.uses.contains(id));
+            let Some(id) = dropped.into_iter().find(|id| !used(id)) else { break };
+            if let Some(query) = self.queries.remove(&id) {
+                query.offers.iter().for_each(|offer| {
+                    self.shared.remove(offer);
+                });
+                for id in query.feeds {
+                    if let Some(feed) = self.feeds.get_mut(&id) {
+                        feed.unsubscribe(query.published.id());
+                        if feed.is_unused() {
+                            self.feeds.remove(&id);
+                        }
+                    }
+                }
+                worker.drop_dataflow(query.dataflow);
+            }
+        }
+    }
+
+    fn add(&mut self, worker: &mut Worker, spec: &Arc<QuerySpec>, local: &Local) {
+        let index = worker.index();
+        let published = &local.published;
+        let mut wiring = Wiring::default();
+        let dataflow = worker.next_dataflow_index();
+        let supervisor = {
+            let node = published.node.clone();
+            Supervisor::new(move |fault| {
+                let title = node.title();
+                node.fail(Error::internal(format!("{title} can't go on: {}: {}", fault.operator, fault.message)));
+            })
+        };
+        let stores = supervisor.supervise(|| {
+            worker.dataflow_named::<Time, _, _>(&spec.name, |scope| {
+                let mut inputs = QueryInputs {
+                    scope,
+                    spec,
+                    published,
+                    queries: &mut self.queries,
+                    shared: &mut self.shared,
+                    wiring: &mut wiring,
+                };
+                let rendered = render::render(&spec.plan, scope, &mut inputs);
+                let mode = spec.plan.on_error;
+                let Some(codecs) = &local.stores else {
+                    let take = |updates: &mut _| Some(std::mem::take(updates));
+                    end(rendered.ok, rendered.errors, index, mode, published, &self.moved, take);
+                    return None;
+                };
+                let (store, arranged) = Store::new(rendered.ok, codecs.rows.clone(), &spec.name);
+                // What is read at a closed time must be closed in all of them.
+                let mut stored = arranged.stream;
+                let mut store_errors = |codec: &Option<Arc<Codec>>, name: &str, left_out: bool| {
+                    let rows = error_rows(rendered.errors.clone(), move |error| error.is_left_out(mode) == left_out);
+                    let (errors, arranged) = Store::new(rows, codec.clone()?, &format!("{}.{name}", spec.name));
+                    stored = stored.clone().concat(arranged.stream);
+                    Some(errors)
+                };
+                let errors = store_errors(&codecs.errors, "errors", true);
+                let faults = store_errors(&codecs.faults, "faults", false);
+                end(stored, rendered.errors, index, mode, published, &self.moved, |_| None);
+                Some((store, errors, faults))
+            })
+        });
+        let (store, errors, faults) = match stores {
+            Some((store, errors, faults)) => (Some(store), errors, faults),
+            None => (None, None, None),
+        };
+        let mut feeds = Vec::new();
+        for (feed, input) in wiring.feeds {
+            self.feeds.entry(feed).or_default().subscribe(input);
+            feeds.push(feed);
+        }
+        let (uses, offers) = (wiring.uses, wiring.offers);
+        let published = published.clone();
+        let (dropped, settling) = (false, 0);
+        let installed =
+            Installed { published, dataflow, feeds, store, errors, faults, uses, offers, dropped, settling };
+        self.queries.insert(spec.id, installed);
+        self.in_turn.push_back(spec.id);
+    }
+}
+
+/// Lets what a query stores and offers forget what nobody can read any more, and measures it.
+fn look_after(query: &mut Installed, shared: &mut SharedArrangements, index: usize) {
+    let compaction = query.published.compaction();
+    for offer in &query.offers {
+        if let Some(shared) = shared.get_mut(offer) {
+            shared.arrangement.allow_compaction(compaction);
+        }
+    }
+    if query.store.is_some() {
+        let stores = query.store.iter_mut().chain(&mut query.errors).chain(&mut query.faults);
+        let bytes = stores.map(|store| {
+            store.arrangement.allow_compaction(compaction);
+            store.arrangement.state_bytes()
+        });
+        query.published.publish_state(index, bytes.sum());
+    }
+}
