@@ -153,9 +153,6 @@ impl Inner {
             running.accompany();
         }
         node.begin();
-        if let Some(failure) = node.failure() {
-            return Err(failure);
-        }
         Ok(running)
     }
 

@@ -326,13 +326,17 @@ fn only_what_is_the_same_is_shared() {
         session.execute("INSERT INTO t VALUES (1, 1, 1); INSERT INTO u VALUES (1, 'x')").unwrap();
         assert_eq!(content(&live).len(), 1, "{workers} workers");
         assert!(oracle::to_the_end(&mut once, None).0.is_empty());
-        // A query goes on while its table's name goes to another one.
+        // What is read goes only with what reads it, and its name to something else.
         session.execute("DROP VIEW live").unwrap();
-        let _reader = changelog(&session, join);
-        session.execute("DROP TABLE t; CREATE TABLE t (id BIGINT, k BIGINT, v BIGINT)").unwrap();
+        let mut reader = changelog(&session, join);
+        let refused = session.execute("DROP TABLE t").map(|_| ()).err().unwrap().to_string();
+        assert!(refused.contains("still read by subscription"), "{refused}");
+        session.execute("DROP TABLE t CASCADE; CREATE TABLE t (id BIGINT, k BIGINT, v BIGINT)").unwrap();
         session.execute("DROP TABLE u; CREATE TABLE u (k BIGINT, name TEXT)").unwrap();
-        let first = changelog(&session, join);
-        session.execute("DROP TABLE t; CREATE TABLE t (id BIGINT, k BIGINT, v BIGINT)").unwrap();
+        assert!(reader.recv().is_err());
+        let mut first = changelog(&session, join);
+        session.execute("DROP TABLE t CASCADE; CREATE TABLE t (id BIGINT, k BIGINT, v BIGINT)").unwrap();
+        assert!(first.recv().is_err());
         let again = session.sql(join).unwrap().create_view("live").unwrap();
         session.execute("INSERT INTO t VALUES (2, 2, 2); INSERT INTO u VALUES (2, 'y')").unwrap();
         assert_eq!(content(&again), Multiset::from([(vec!["2".to_owned(), "y".to_owned()], 1)]), "{workers} workers");
