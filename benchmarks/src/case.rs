@@ -1,5 +1,7 @@
 //! What a case is: two sides that do the same work, and how their figures compare.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::workload::peak_rss_mib;
@@ -18,6 +20,10 @@ pub struct Params {
     pub workers: usize,
     /// Whether ours keep to a core each.
     pub pinned: bool,
+    /// A folder that all sides of a run share, for input that is made once. It goes away with the run.
+    pub folder: PathBuf,
+    /// A command `headwater` of an earlier build, to compare with.
+    pub before: Option<PathBuf>,
 }
 
 /// What one side measured, in a process of its own.

@@ -9,6 +9,7 @@ mod peers;
 mod workload;
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use serde_json::json;
@@ -20,15 +21,17 @@ static ALLOCATOR: memory::Counting = memory::Counting;
 
 const USAGE: &str = "\
 Usage: headwater-benchmarks [CASE..] [--rows N] [--workers N] [--seed N] [--repeat N] [--json FILE]
+                            [--before BINARY]
 
 Runs the given cases (all unless said), each side in a process of its own, the sides taking turns, and prints the
 medians. A ratio above 1 means that we are better.
 
-  --rows N     rows of each case (its own default unless said)
-  --workers N  worker threads of ours, and of baselines that have threads (1)
-  --seed N     of everything random (42)
-  --repeat N   runs of each side (3)
-  --json FILE  also write a JSON object a line per comparison
+  --rows N         rows of each case (its own default unless said; what it counts depends on the case)
+  --workers N      worker threads of ours, and of baselines that have threads (1)
+  --seed N         of everything random (42)
+  --repeat N       runs of each side (3)
+  --json FILE      also write a JSON object a line per comparison
+  --before BINARY  a `headwater` of an earlier build, for the cases that compare with one
 
 Cases:
 ";
@@ -40,12 +43,25 @@ struct Args {
     seed: u64,
     repeat: usize,
     json: Option<String>,
+    before: Option<PathBuf>,
+    /// Set in a child: the folder of the whole run.
+    folder: Option<PathBuf>,
     /// Set in a child: run this side of the one case and print what it measured.
     side: Option<String>,
 }
 
 fn args() -> Result<Option<Args>, String> {
-    let mut args = Args { cases: Vec::new(), rows: None, workers: 1, seed: 42, repeat: 3, json: None, side: None };
+    let mut args = Args {
+        cases: Vec::new(),
+        rows: None,
+        workers: 1,
+        seed: 42,
+        repeat: 3,
+        json: None,
+        before: None,
+        folder: None,
+        side: None,
+    };
     let mut given = std::env::args().skip(1);
     while let Some(arg) = given.next() {
         if arg == "--help" || arg == "-h" {
@@ -64,6 +80,8 @@ fn args() -> Result<Option<Args>, String> {
             "--seed" => args.seed = number()? as u64,
             "--repeat" => args.repeat = number()?.max(1),
             "--json" => args.json = Some(value),
+            "--before" => args.before = Some(value.into()),
+            "--folder" => args.folder = Some(value.into()),
             "--side" => args.side = Some(value),
             _ => return Err(format!("unknown option {arg}; --help lists them")),
         }
@@ -103,20 +121,31 @@ fn child(args: &Args, side: &str) -> Result<(), Failure> {
         memory::touch();
         return Ok(());
     }
-    let params = Params { rows: args.rows.unwrap_or(case.rows), seed: args.seed, workers: args.workers, pinned: false };
+    let params = Params {
+        rows: args.rows.unwrap_or(case.rows),
+        seed: args.seed,
+        workers: args.workers,
+        pinned: false,
+        folder: args.folder.clone().unwrap_or_else(std::env::temp_dir),
+        before: args.before.clone(),
+    };
     let measured = if side == "ours" { (case.ours)(&params) } else { (case.baseline)(&params) }?;
     println!("{}", serde_json::to_string(&measured)?);
     Ok(())
 }
 
 /// Runs one side of a case in a process of its own, so that neither memory nor allocator state leaks between them.
-fn run(case: &Case, side: &str, args: &Args) -> Result<Measured, Failure> {
+fn run(case: &Case, side: &str, args: &Args, folder: &Path) -> Result<Measured, Failure> {
     let mut command = Command::new(std::env::current_exe()?);
     // What a side has it keeps, as `memory::start` says why.
     command.env("MIMALLOC_PURGE_DELAY", "-1");
     command.args([case.name, "--side", side, "--seed", &args.seed.to_string(), "--workers", &args.workers.to_string()]);
     if let Some(rows) = args.rows {
         command.args(["--rows", &rows.to_string()]);
+    }
+    command.arg("--folder").arg(folder);
+    if let Some(before) = &args.before {
+        command.arg("--before").arg(before);
     }
     let output = command.stderr(Stdio::inherit()).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -160,12 +189,13 @@ fn parent(args: &Args) -> Result<bool, Failure> {
     let mut json = args.json.as_ref().map(std::fs::File::create).transpose()?;
     let mut fine = true;
     let mut notes = Vec::new();
+    let folder = tempfile::tempdir()?;
     for case in &args.cases {
         let (mut ours, mut baseline) = (Vec::new(), Vec::new());
         let mut failures = Vec::new();
         for _ in 0..args.repeat {
             for (side, runs) in [("ours", &mut ours), ("baseline", &mut baseline)] {
-                match run(case, side, args) {
+                match run(case, side, args, folder.path()) {
                     Ok(measured) => runs.push(measured),
                     Err(error) => failures.push(error.to_string()),
                 }

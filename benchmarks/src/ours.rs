@@ -7,14 +7,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arrow::array::{Array, AsArray, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 pub use headwater::Session;
-use headwater::{Event, Op, OutputMode, Pushed, Subscription, Trigger};
+use headwater::{Event, Op, OutputMode, Pushed, Subscription, Trigger, View};
 
 use crate::case::{Failure, Params};
 
 /// How long an answer may take before a side gives up.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The values of a column of strings, whatever its encoding.
 pub fn strings(column: &dyn Array) -> Result<StringArray, Failure> {
@@ -39,6 +39,33 @@ pub fn session(params: &Params, ddl: &str) -> Result<Session, Failure> {
     let session = Session::builder().workers(params.workers).pin_workers(pinned).build()?;
     session.execute(ddl)?;
     Ok(session)
+}
+
+/// Waits until `ready` gives something, looking every `pause`; `what` says in the error what did not come.
+pub fn until<T>(
+    what: &str,
+    pause: Duration,
+    mut ready: impl FnMut() -> Result<Option<T>, Failure>,
+) -> Result<T, Failure> {
+    let begin = Instant::now();
+    loop {
+        if let Some(value) = ready()? {
+            return Ok(value);
+        }
+        if begin.elapsed() > PATIENCE {
+            return Err(format!("{what} did not come in {PATIENCE:?}").into());
+        }
+        std::thread::sleep(pause);
+    }
+}
+
+/// The rows of a view of whole numbers; NULL is 0.
+pub fn numbers(view: &View) -> Result<Vec<Vec<i64>>, Failure> {
+    let rows = view.snapshot()?;
+    let columns = rows.columns().iter().map(|column| arrow::compute::cast(column, &DataType::Int64));
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+    let columns: Vec<_> = columns.iter().map(|column| column.as_primitive::<Int64Type>().values()).collect();
+    Ok((0..rows.num_rows()).map(|row| columns.iter().map(|column| column[row]).collect()).collect())
 }
 
 /// A feed into a table.
@@ -76,6 +103,7 @@ impl Feed {
 pub struct Live {
     subscription: Subscription,
     closed: Option<i64>,
+    diffs: Vec<i64>,
 }
 
 impl Live {
@@ -83,7 +111,41 @@ impl Live {
     pub fn follow(session: &Session, query: &str) -> Result<Self, Failure> {
         let stream = session.sql(query)?.write_stream();
         let subscription = stream.output_mode(OutputMode::Changelog).trigger(Trigger::Continuous).subscribe()?;
-        Ok(Live { subscription, closed: Some(i64::MIN) })
+        Ok(Live { subscription, closed: Some(i64::MIN), diffs: Vec::new() })
+    }
+
+    /// Waits for the next emission and takes its changes; how many there were.
+    fn receive(&mut self, mut take: impl FnMut(&RecordBatch, &[i64]) -> Result<(), Failure>) -> Result<usize, Failure> {
+        match self.subscription.next(PATIENCE)? {
+            Event::Emission(emission) => {
+                let diffs = emission.ops.iter().zip(&emission.counts).map(|(op, count)| match op {
+                    Op::Delete => -(*count as i64),
+                    _ => *count as i64,
+                });
+                self.diffs.clear();
+                self.diffs.extend(diffs);
+                take(&emission.rows, &self.diffs)?;
+                self.closed = emission.frontier;
+                Ok(self.diffs.len())
+            }
+            Event::End => {
+                self.closed = None;
+                Ok(0)
+            }
+            Event::Idle => {
+                let closed = self.subscription.frontier();
+                Err(format!("no answer in {PATIENCE:?}: closed {closed:?}").into())
+            }
+        }
+    }
+
+    /// Waits for the next changes and takes them.
+    pub fn changes(
+        &mut self,
+        mut take: impl FnMut(&RecordBatch, &[i64]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        while self.closed.is_some() && self.receive(&mut take)? == 0 {}
+        Ok(())
     }
 
     /// Takes all changes before `frontier` (all there are, for `None`) as rows and diffs; waits for them.
@@ -92,26 +154,8 @@ impl Live {
         frontier: Option<i64>,
         mut take: impl FnMut(&RecordBatch, &[i64]) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let mut diffs = Vec::new();
         while self.closed.is_some_and(|closed| frontier.is_none_or(|frontier| closed < frontier)) {
-            match self.subscription.next(PATIENCE)? {
-                Event::Emission(emission) => {
-                    diffs.clear();
-                    diffs.extend(emission.ops.iter().zip(&emission.counts).map(|(op, count)| match op {
-                        Op::Delete => -(*count as i64),
-                        _ => *count as i64,
-                    }));
-                    take(&emission.rows, &diffs)?;
-                    self.closed = emission.frontier;
-                }
-                Event::End => self.closed = None,
-                Event::Idle => {
-                    let closed = self.subscription.frontier();
-                    return Err(
-                        format!("no answer in {PATIENCE:?}: closed {closed:?}, waiting for {frontier:?}").into()
-                    );
-                }
-            }
+            self.receive(&mut take)?;
         }
         Ok(())
     }

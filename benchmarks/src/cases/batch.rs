@@ -21,7 +21,7 @@ pub const W1: Case = Case {
     about: "batch: distinct users by region of 10M rows of Parquet",
     against: "DataFusion on the same threads",
     rows: 10_000_000,
-    lines: &[Line { case: "w1", unit: "rows/s", better: Better::More, reach: 0.25, aim: 0.5 }],
+    lines: &[Line { case: "w1", unit: "rows/s", better: Better::More, reach: 0.7, aim: 1.0 }],
     ours: |params| measure(params, |path| ours::batch(params.workers, path, QUERY)),
     baseline: |params| measure(params, |path| datafusion(params.workers, path)),
 };
