@@ -72,6 +72,8 @@ pub(crate) struct Emitter {
     keys: RowConverter,
     frontiers: Vec<Option<Time>>,
     emitted: Option<Time>,
+    /// Emissions so far.
+    steps: u64,
     pending: Vec<Updates<Columns>>,
     pending_errors: Vec<(RowError, Time, i64)>,
     errors: BTreeMap<RowError, i64>,
@@ -105,6 +107,7 @@ impl Emitter {
             shape,
             frontiers: vec![Some(SINCE_EVER); workers],
             emitted: Some(SINCE_EVER),
+            steps: 0,
             pending: Vec::new(),
             pending_errors: Vec::new(),
             errors: BTreeMap::new(),
@@ -185,7 +188,10 @@ impl Emitter {
         } else {
             rows.to_batch(&self.shape.schema)?
         };
+        let step = self.steps;
+        self.steps += 1;
         Ok(Some(Emission {
+            step,
             mode: self.mode,
             frontier: frontier.map(to_micros),
             rows,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use headwater_connectors::{Changes, Options, OutputMode, TableSpec};
+use headwater_connectors::{Changes, Options, OutputMode, Reach, TableSpec};
 
 use super::intake::IntakeCounts;
 use super::session::{Inner, Reading, Session, ViewEntry};
@@ -281,11 +281,11 @@ impl Inner {
             }
             Some(connector) => {
                 let connector = self.registry.get(connector)?.clone();
-                let (name, key) = (name.to_owned(), Vec::new());
-                let mut spec = TableSpec { name, options: rest, schema, bounded: false, growing: true, key };
+                let mut spec = TableSpec { name: name.to_owned(), options: rest, schema, ..TableSpec::default() };
                 let is_stream = is_stream(connector.is_stream(&spec));
-                spec.growing = is_stream && connector.is_stream(&spec);
-                spec.bounded = !spec.growing;
+                if !(is_stream && connector.is_stream(&spec)) {
+                    spec.reach = Reach::Once { growing: false };
+                }
                 let schema = connector.schema(&spec)?;
                 spec.schema = Some(schema.clone());
                 (Origin::Connector(connector, spec), schema, is_stream)
@@ -659,5 +659,5 @@ fn sink_spec(name: &str, options: Options, physical: &Plan) -> TableSpec {
     let key = physical.nodes[physical.root].properties.key.clone().unwrap_or_default();
     let key = if key.iter().all(|column| *column < physical.visible()) { key } else { Vec::new() };
     let (name, schema) = (name.to_owned(), Some(physical.schema.clone()));
-    TableSpec { name, options, schema, bounded: true, growing: false, key }
+    TableSpec { name, options, schema, key, ..TableSpec::default() }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use headwater_connectors::{Changes, Connector, Guarantee, Poll, Progress, Source, SourceBatch, TableSpec};
+use headwater_connectors::{Connector, Guarantee, Poll, Progress, Reach, Source, TableSpec};
 use headwater_operators::stamp::{Cuts, Follow, Follower, SessionTime, Stamper};
 
 use super::history::History;
@@ -106,7 +106,7 @@ impl Declaration {
     pub fn meta(&self) -> TableMeta {
         let bounded = match &self.origin {
             Origin::Memory | Origin::Channel => false,
-            Origin::Connector(_, spec) => spec.bounded,
+            Origin::Connector(_, spec) => spec.reach.is_bounded(),
         };
         TableMeta {
             name: self.name.clone(),
@@ -120,23 +120,6 @@ impl Declaration {
             append_only: !matches!(self.origin, Origin::Memory),
         }
     }
-}
-
-/// Leaves out what a batch holds behind an offset, where offsets count rows and rejected input.
-fn cut_off(batch: &mut SourceBatch, limit: u64) {
-    let Some(behind) = batch.offset.checked_sub(limit).filter(|behind| *behind > 0) else { return };
-    let rejected = batch.rejected.len();
-    batch.rejected.retain(|rejected| rejected.offset <= limit);
-    let behind = usize::try_from(behind).unwrap_or(usize::MAX).saturating_sub(rejected - batch.rejected.len());
-    let kept = batch.rows.num_rows().saturating_sub(behind);
-    batch.rows = batch.rows.slice(0, kept);
-    if let Some(diffs) = &mut batch.diffs {
-        diffs.truncate(kept);
-    }
-    if let Changes::Ends(ends) = &mut batch.changes {
-        ends.retain(|end| *end as usize <= kept);
-    }
-    batch.offset = limit;
 }
 
 /// One reading of a table, with its stamps.
@@ -253,7 +236,7 @@ impl Run {
 
     /// Whether it has ended, or is being read to an end that its source has.
     pub fn is_ending(&self) -> bool {
-        let bounded = matches!(&self.declaration.origin, Origin::Connector(_, spec) if spec.bounded);
+        let bounded = matches!(&self.declaration.origin, Origin::Connector(_, spec) if spec.reach.is_bounded());
         bounded && self.started.load(Ordering::Acquire) || self.lock().frontier().is_none()
     }
 
@@ -333,8 +316,15 @@ impl Run {
         }
         let Origin::Connector(connector, spec) = &self.declaration.origin else { return Ok(()) };
         let mut spec = spec.clone();
-        spec.bounded |= self.declaration.is_static || reading != Reading::Live || self.limit.is_some();
+        if self.limit.is_some() {
+            spec.reach = Reach::Again;
+        } else if self.declaration.is_static || reading != Reading::Live {
+            spec.reach = Reach::Once { growing: spec.reach.is_growing() };
+        }
         spec.schema = Some(self.declaration.schema.clone());
+        // Rows of a static table are there since ever: their order is nobody's concern.
+        let timed = self.declaration.event_time.as_ref().filter(|_| !self.declaration.is_static);
+        spec.event_time = timed.map(|event| event.column);
         let source = connector.source(&spec)?;
         let run = self.clone();
         spawn(format!("read {}", self.declaration.name), move || {
@@ -362,7 +352,7 @@ impl Run {
             match poll {
                 // What has come up since is read by the live run alone.
                 Poll::Split { name, .. } if self.limit.as_ref().is_some_and(|limit| !limit.contains_key(&name)) => {}
-                Poll::Split { split, name } => {
+                Poll::Split { split, name, .. } => {
                     names.insert(split, name.clone());
                     intake.add_split(split, name);
                 }
@@ -376,7 +366,7 @@ impl Run {
                 Poll::Batch(mut batch) => {
                     let limit = names.get(&batch.split).and_then(|name| self.limit.as_ref()?.get(name));
                     if let Some(limit) = limit {
-                        cut_off(&mut batch, *limit);
+                        batch.cut_off(*limit);
                     }
                     intake.reject(batch.rejected);
                     intake.push(batch.split, &batch.rows, batch.diffs, &batch.changes, batch.offset)?;
