@@ -3,13 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow::datatypes::SchemaRef;
-
-use crate::error::{Error, Result};
+use crate::connector::{Connector, TableSpec};
+use crate::error::Result;
 use crate::options::OptionSpec;
-use crate::registry::{Connector, TableSpec};
 use crate::sink::{Emission, OutputMode, Sink};
-use crate::source::Source;
 
 /// The connector `blackhole`.
 #[derive(Clone, Debug, Default)]
@@ -33,32 +30,10 @@ impl Connector for Blackhole {
         &[]
     }
 
-    fn schema(&self, _table: &TableSpec) -> Result<SchemaRef> {
-        Err(write_only(self.name()))
-    }
-
-    fn is_stream(&self, _table: &TableSpec) -> bool {
-        false
-    }
-
-    fn source(&self, _table: &TableSpec) -> Result<Box<dyn Source>> {
-        Err(write_only(self.name()))
-    }
-
     fn sink(&self, table: &TableSpec, _mode: OutputMode) -> Result<Box<dyn Sink>> {
         table.checked(self)?;
         Ok(Box::new(Counter { rows: self.rows.clone() }))
     }
-}
-
-/// The error for reading from a connector that only takes rows.
-pub(crate) fn write_only(connector: &str) -> Error {
-    Error::User(format!("connector '{connector}' only takes rows: it can be a sink, not a table to read"))
-}
-
-/// The error for writing to a connector that only gives rows.
-pub(crate) fn read_only(connector: &str) -> Error {
-    Error::User(format!("connector '{connector}' only gives rows: it can be a table to read, not a sink"))
 }
 
 struct Counter {

@@ -2,6 +2,7 @@
 
 mod blackhole;
 mod changes;
+pub mod connector;
 mod datagen;
 pub mod error;
 mod filesystem;
@@ -12,15 +13,17 @@ pub mod progress;
 pub mod registry;
 pub mod sink;
 pub mod source;
+mod spawn;
 mod stdin;
 
 pub use blackhole::Blackhole;
+pub use connector::{Connector, Reach, TableSpec};
 pub use datagen::Datagen;
 pub use error::{Error, Result};
 pub use filesystem::Filesystem;
 pub use options::{Checked, OptionSpec, Options};
 pub use print::Print;
-pub use registry::{Connector, Registry, TableSpec};
-pub use sink::{Emission, Op, OutputMode, Sink};
-pub use source::{Changes, Guarantee, Poll, Progress, Rejected, Source, SourceBatch};
+pub use registry::Registry;
+pub use sink::{Emission, Op, OutputMode, Sink, SinkGuarantee};
+pub use source::{Changes, Guarantee, Offsets, Poll, Progress, Rejected, Source, SourceBatch};
 pub use stdin::Stdin;

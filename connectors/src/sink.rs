@@ -29,9 +29,22 @@ pub enum Op {
     Upsert,
 }
 
+/// What a sink promises about an emission that it gets twice, as a restart after a crash gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SinkGuarantee {
+    /// Its rows are there twice: every change arrives, some of them more than once.
+    AtLeastOnce,
+    /// It replaces what the first left behind: what is there in the end is right.
+    Idempotent,
+    /// The sink knows which step it has committed and passes over what it has: every change arrives exactly once.
+    ExactlyOnce,
+}
+
 /// What a sink gets at one emission: consolidated changes through a closed time.
 #[derive(Clone, Debug)]
 pub struct Emission {
+    /// The number of this emission: from 0 on, consecutive as long as the sink is open.
+    pub step: u64,
     /// The mode of the sink.
     pub mode: OutputMode,
     /// All times before this one are closed, in microseconds since the epoch; `None` when the input has ended.

@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
-use crate::blackhole::read_only;
+use crate::connector::{Connector, TableSpec, Wanted};
 use crate::error::{Error, Result};
-use crate::filesystem::{TextReading, rejected, rejection, text_options};
-use crate::format::{BATCH_ROWS, Format, TextDecoder, infer, line_ends};
+use crate::format::kind::Format;
+use crate::format::record::{line_ends, rejected, rejection};
+use crate::format::text::{TextDecoder, TextReading, text_options};
+use crate::format::{BATCH_ROWS, infer};
 use crate::options::{Checked, OptionSpec};
-use crate::registry::{Connector, TableSpec};
-use crate::sink::{OutputMode, Sink};
-use crate::source::{Changes, Guarantee, Poll, Progress, Source, SourceBatch};
+use crate::source::{Changes, Guarantee, Offsets, Poll, Progress, Source, SourceBatch};
+use crate::spawn::spawn;
 
 /// The connector `stdin`.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +60,7 @@ impl Connector for Stdin {
     fn schema(&self, table: &TableSpec) -> Result<SchemaRef> {
         let (format, reading) = config(&table.checked(self)?)?;
         if let Some(schema) = &table.schema {
-            reading.decoder(format, schema, NAME)?;
+            reading.decoder(format, &Wanted::all(schema.clone()), NAME)?;
             return Ok(schema.clone());
         }
         let mut input = Input::lock();
@@ -79,13 +80,9 @@ impl Connector for Stdin {
 
     fn source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {
         let (format, reading) = config(&table.checked(self)?)?;
-        let decoder = reading.decoder(format, &table.columns()?, NAME)?;
+        let decoder = reading.decoder(format, &table.wanted()?, NAME)?;
         let pump = Input::lock().take()?;
         Ok(Box::new(Lines::new(pump, decoder, reading.tolerant)))
-    }
-
-    fn sink(&self, _table: &TableSpec, _mode: OutputMode) -> Result<Box<dyn Sink>> {
-        Err(read_only(self.name()))
     }
 }
 
@@ -130,12 +127,8 @@ impl Pump {
                 }
             }
         };
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a read of standard input can't be given up: it has a thread of its own, which can't panic"
-        )]
-        let thread = std::thread::Builder::new().name("headwater-stdin".to_string()).spawn(read);
-        thread.map_err(|error| Error::io("start a thread for", NAME, &error))?;
+        // It ends with the input: a read of standard input can't be given up.
+        spawn("stdin", read)?;
         Ok(Pump { blocks, text: Vec::new(), ended: false, bytes: 0 })
     }
 
@@ -210,7 +203,14 @@ impl Lines {
     fn decode(&mut self) -> Result<Option<SourceBatch>> {
         loop {
             let text = &self.pump.text[self.done..];
-            let decoded = self.decoder.decode(text, self.pump.ended, BATCH_ROWS)?;
+            let Some(head) = self.decoder.head(text, self.pump.ended)? else {
+                self.dry = true;
+                return Ok(None);
+            };
+            self.lines += line_ends(&text[..head]) as u64;
+            self.done += head;
+            let text = &text[head..];
+            let decoded = self.decoder.records(text, self.pump.ended, BATCH_ROWS)?;
             let line = self.lines;
             let place = |lines: usize| format!("{NAME} line {}", line + lines as u64 + 1);
             // Before going on, so that the next poll fails again.
@@ -237,6 +237,7 @@ impl Lines {
                 diffs: None,
                 changes: Changes::Each,
                 offset: self.records,
+                offsets: Offsets::Dense,
                 rejected,
             }));
         }
@@ -246,7 +247,7 @@ impl Lines {
 impl Source for Lines {
     fn poll(&mut self, wait: Duration) -> Result<Poll> {
         if !std::mem::replace(&mut self.announced, true) {
-            return Ok(Poll::Split { split: 0, name: "stdin".to_string() });
+            return Ok(Poll::Split { split: 0, name: "stdin".to_string(), begins: None });
         }
         let until = Instant::now() + wait;
         loop {
@@ -303,7 +304,7 @@ mod tests {
         let mut pump = Pump::start(Cursor::new(text)).expect("a pump");
         let schema = pump.infer(Format::Csv, &reading).expect("columns");
         assert_eq!(schema.field(0).data_type(), &arrow::datatypes::DataType::Int64);
-        let decoder = reading.decoder(Format::Csv, &schema, NAME).expect("a decoder");
+        let decoder = reading.decoder(Format::Csv, &Wanted::all(schema), NAME).expect("a decoder");
         let mut source = Lines::new(pump, decoder, true);
         let (mut rows, mut rejected) = (0, Vec::new());
         loop {
@@ -339,7 +340,8 @@ mod tests {
         let fields = vec![arrow::datatypes::Field::new("n", arrow::datatypes::DataType::Int64, true)];
         let schema = std::sync::Arc::new(arrow::datatypes::Schema::new(fields));
         let pump = Pump::start(Slow(vec![b"{\"n\"", b":1}\n{\"n\":2", b"}\n"])).expect("a pump");
-        let mut source = Lines::new(pump, reading.decoder(Format::Json, &schema, NAME).expect("a decoder"), false);
+        let mut source =
+            Lines::new(pump, reading.decoder(Format::Json, &Wanted::all(schema), NAME).expect("a decoder"), false);
         let mut seen = Vec::new();
         loop {
             match source.poll(Duration::from_millis(5)).expect("a poll") {

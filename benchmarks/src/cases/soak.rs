@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use arrow::array::{AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use headwater::connectors::{
-    Changes, Connector, Emission, Guarantee, OptionSpec, OutputMode, Poll, Progress, Registry, Result, Sink, Source,
-    SourceBatch, TableSpec,
+    Changes, Connector, Emission, Guarantee, Offsets, OptionSpec, OutputMode, Poll, Progress, Registry, Result, Sink,
+    Source, SourceBatch, TableSpec,
 };
 use headwater::{Session, Subscription};
 
@@ -95,7 +95,7 @@ struct Reader {
 impl Source for Reader {
     fn poll(&mut self, wait: Duration) -> Result<Poll> {
         if !std::mem::replace(&mut self.announced, true) {
-            return Ok(Poll::Split { split: 0, name: "rounds".to_string() });
+            return Ok(Poll::Split { split: 0, name: "rounds".to_string(), begins: None });
         }
         if !self.begin.load(Ordering::Acquire) {
             std::thread::sleep(wait.min(Duration::from_millis(1)));
@@ -125,6 +125,7 @@ impl Source for Reader {
             diffs: None,
             changes: Changes::Each,
             offset,
+            offsets: Offsets::Dense,
             rejected: Vec::new(),
         }))
     }
@@ -285,14 +286,7 @@ mod tests {
     fn the_reader_waits_for_its_begin_and_ends() {
         let begin = Arc::new(AtomicBool::new(false));
         let connector = Rounds { rounds: 3, begin: begin.clone(), counted: Arc::default() };
-        let spec = TableSpec {
-            name: "t".into(),
-            options: Default::default(),
-            schema: Some(columns()),
-            bounded: false,
-            growing: true,
-            key: Vec::new(),
-        };
+        let spec = TableSpec { name: "t".into(), schema: Some(columns()), ..TableSpec::default() };
         let mut source = connector.source(&spec).unwrap();
         let wait = Duration::from_millis(20);
         assert!(matches!(source.poll(wait).unwrap(), Poll::Split { .. }));

@@ -10,14 +10,12 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use crate::blackhole::read_only;
+use crate::connector::{Connector, Reach, TableSpec, Wanted};
 use crate::datagen::column::Column;
 use crate::error::{Error, Result};
 use crate::format::BATCH_ROWS;
 use crate::options::{Checked, OptionSpec, nearest};
-use crate::registry::{Connector, TableSpec};
-use crate::sink::{OutputMode, Sink};
-use crate::source::{Changes, Guarantee, Poll, Progress, Source, SourceBatch};
+use crate::source::{Changes, Guarantee, Offsets, Poll, Progress, Source, SourceBatch};
 
 /// The connector `datagen`.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +82,7 @@ impl Connector for Datagen {
         let schema = table.schema.clone().ok_or_else(|| {
             Error::User(format!("'{}': connector 'datagen' needs the columns to be declared", table.name))
         })?;
-        Generator::new(&options, &schema, table)?;
+        Generator::new(&options, &schema, &Wanted::all(schema.clone()), table)?;
         Ok(schema)
     }
 
@@ -97,11 +95,7 @@ impl Connector for Datagen {
     }
 
     fn source(&self, table: &TableSpec) -> Result<Box<dyn Source>> {
-        Ok(Box::new(Generator::new(&table.checked(self)?, &table.columns()?, table)?))
-    }
-
-    fn sink(&self, _table: &TableSpec, _mode: OutputMode) -> Result<Box<dyn Sink>> {
-        Err(read_only(self.name()))
+        Ok(Box::new(Generator::new(&table.checked(self)?, &table.columns()?, &table.wanted()?, table)?))
     }
 }
 
@@ -116,6 +110,7 @@ pub(crate) struct Shared {
 }
 
 struct Generator {
+    /// Of the rows as they are given.
     schema: SchemaRef,
     columns: Vec<Column>,
     /// Rows a second; 0 is unpaced.
@@ -132,7 +127,7 @@ struct Generator {
 }
 
 impl Generator {
-    fn new(options: &Checked<'_>, schema: &SchemaRef, table: &TableSpec) -> Result<Generator> {
+    fn new(options: &Checked<'_>, schema: &SchemaRef, wanted: &Wanted, table: &TableSpec) -> Result<Generator> {
         for name in table.options.0.keys() {
             let Some(column) = name.strip_prefix("fields.").and_then(|rest| rest.rsplit_once('.')) else { continue };
             let names = || schema.fields().iter().map(|field| field.name().as_str());
@@ -166,18 +161,20 @@ impl Generator {
             .collect::<Result<Vec<_>>>()?;
         let rows = options.count("number-of-rows")?;
         let end = columns.iter().filter_map(Column::rows).chain(rows).min();
-        if table.bounded && end.is_none() {
+        if matches!(table.reach, Reach::Once { .. }) && end.is_none() {
             return Err(Error::User(format!(
                 "{} never ends, so there is no final answer; set 'number-of-rows', or read it as a stream",
                 options.subject()
             )));
         }
+        let mut columns: Vec<_> = columns.into_iter().map(Some).collect();
+        let columns: Vec<_> = wanted.places.iter().filter_map(|place| columns[*place].take()).collect();
         let width: usize = columns.iter().map(Column::width).sum();
         Ok(Generator {
-            schema: schema.clone(),
+            schema: wanted.schema.clone(),
             columns,
-            // Read as a batch, nobody waits for the pace.
-            pace: if table.bounded { 0 } else { pace },
+            // Only those that live through it wait for the pace.
+            pace: if table.reach.is_bounded() { 0 } else { pace },
             end: end.unwrap_or(u64::MAX),
             next: 0,
             batch_rows: ((4 << 20) / width.max(1)).clamp(256, BATCH_ROWS) as u64,
@@ -228,6 +225,7 @@ impl Generator {
             diffs: None,
             changes: Changes::Each,
             offset: self.next,
+            offsets: Offsets::Dense,
             rejected: Vec::new(),
         })
     }
@@ -237,7 +235,7 @@ impl Source for Generator {
     fn poll(&mut self, wait: Duration) -> Result<Poll> {
         if !self.announced {
             self.announced = true;
-            return Ok(Poll::Split { split: 0, name: "datagen".to_string() });
+            return Ok(Poll::Split { split: 0, name: "datagen".to_string(), begins: None });
         }
         if self.next >= self.end {
             return Ok(match std::mem::replace(&mut self.closed, true) {
@@ -285,7 +283,8 @@ mod tests {
 
     fn table(schema: SchemaRef, options: &[(&str, &str)], bounded: bool) -> TableSpec {
         let options: Options = options.iter().copied().collect();
-        TableSpec { name: "t".into(), options, schema: Some(schema), bounded, growing: !bounded, key: vec![] }
+        let reach = if bounded { Reach::Once { growing: false } } else { Reach::Follow };
+        TableSpec { name: "t".into(), options, schema: Some(schema), reach, ..TableSpec::default() }
     }
 
     fn read(source: &mut dyn Source, most: usize) -> (RecordBatch, u64) {
@@ -398,6 +397,22 @@ mod tests {
         assert!(error(&[("rows-per-secnd", "1")], false).contains("did you mean 'rows-per-second'?"));
         assert!(error(&[("fields.user.min", "x")], false).contains("option 'fields.user.min' of 't'"));
         assert!(error(&[("fields.user.min", "2"), ("fields.user.max", "1")], false).contains("less than"));
+    }
+
+    /// What an endless table has given so far can be read again, without waiting for it once more.
+    #[test]
+    fn an_endless_table_is_read_again_at_once() {
+        let options = [("rows-per-second", "10"), ("fields.user.distinct", "7")];
+        let table = TableSpec { reach: Reach::Again, ..table(schema(), &options, true) };
+        let began = Instant::now();
+        let (all, _) = read(Datagen.source(&table).expect("a source").as_mut(), 10_000);
+        assert!(began.elapsed() < Duration::from_secs(60), "it would take a quarter of an hour at its pace");
+
+        // Only some columns of it: the same values.
+        let table = TableSpec { projection: Some(vec![2, 0]), ..table };
+        let (some, _) = read(Datagen.source(&table).expect("a source").as_mut(), 10_000);
+        let rows = all.num_rows().min(some.num_rows());
+        assert_eq!(all.project(&[2, 0]).expect("columns").slice(0, rows), some.slice(0, rows));
     }
 
     #[test]

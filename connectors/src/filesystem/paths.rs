@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::error::{Error, Result};
-use crate::format::{Format, is_tsv};
+use crate::filesystem::content::Identity;
+use crate::format::kind::{Format, is_tsv};
 
 /// What the option `path` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,7 @@ pub(crate) struct Found {
     pub(crate) path: PathBuf,
     pub(crate) bytes: u64,
     pub(crate) modified: SystemTime,
+    pub(crate) identity: Option<Identity>,
 }
 
 impl Found {
@@ -70,6 +72,22 @@ impl Place {
         match self {
             Place::File(path) | Place::Folder(path) => path.display().to_string(),
             Place::Pattern(pattern) => pattern.clone(),
+        }
+    }
+
+    /// The one folder in which all the files are, if there is one: whoever makes, renames or removes a file in it changes its
+    /// time of modification.
+    pub(crate) fn folder(&self) -> Option<PathBuf> {
+        match self {
+            // One look at the file costs no more.
+            Place::File(_) => None,
+            Place::Folder(folder) => Some(folder.clone()),
+            Place::Pattern(pattern) => {
+                let parent = Path::new(pattern).parent()?;
+                let plain = !parent.as_os_str().to_str()?.contains(['*', '?', '[']);
+                let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+                plain.then(|| parent.to_path_buf())
+            }
         }
     }
 
@@ -165,7 +183,8 @@ pub(crate) fn found(path: &Path) -> Result<Option<Found>> {
         return Ok(None);
     }
     let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-    Ok(Some(Found { path: path.to_path_buf(), bytes: metadata.len(), modified }))
+    let identity = Identity::of(&metadata);
+    Ok(Some(Found { path: path.to_path_buf(), bytes: metadata.len(), modified, identity }))
 }
 
 /// A hint for a path that is not there: a neighbour of nearly the same name, or the folder that is missing.

@@ -16,13 +16,14 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
 use crate::changes::{Copies, envelopes, has_ops, schema_with_ops, with_ops};
+use crate::connector::TableSpec;
 use crate::error::{Error, Result};
-use crate::filesystem::TextReading;
 use crate::filesystem::paths::local;
 use crate::format::csv_tokens::Dialect;
-use crate::format::{FORMATS, Format, csv_write, json_write};
+use crate::format::kind::{FORMATS, Format};
+use crate::format::text::TextReading;
+use crate::format::{csv_write, json_write};
 use crate::options::Checked;
-use crate::registry::TableSpec;
 use crate::sink::{Emission, OutputMode, Sink};
 
 /// Opens the folder of a sink.

@@ -10,6 +10,8 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::compute::concat_batches;
 
 use super::*;
+use crate::connector::Reach;
+use crate::error::Error;
 use crate::format::types::TIMESTAMP;
 use crate::options::Options;
 use crate::sink::{Emission, Op};
@@ -24,6 +26,7 @@ fn rows(names: &[Option<&str>]) -> RecordBatch {
 fn emission(mode: OutputMode, rows: RecordBatch, ops: &[Op]) -> Emission {
     let count = rows.num_rows();
     Emission {
+        step: 0,
         mode,
         frontier: Some(7),
         ops: (0..count).map(|row| ops[row % ops.len()]).collect(),
@@ -37,8 +40,7 @@ fn open(folder: &Path, mode: OutputMode, options: &[(&str, &str)]) -> Result<Box
     let mut options: Options = options.iter().copied().collect();
     options.set("path", folder.display());
     let schema = Some(rows(&[]).schema());
-    Filesystem
-        .sink(&TableSpec { name: "out".into(), options, schema, bounded: false, growing: true, key: vec![] }, mode)
+    Filesystem::default().sink(&TableSpec { name: "out".into(), options, schema, ..TableSpec::default() }, mode)
 }
 
 /// The files that a reader sees.
@@ -56,9 +58,10 @@ fn visible(folder: &Path) -> Vec<PathBuf> {
 fn reread(folder: &Path, options: &[(&str, &str)]) -> RecordBatch {
     let mut options: Options = options.iter().copied().collect();
     options.set("path", folder.display());
-    let mut table = TableSpec { name: "t".into(), options, schema: None, bounded: true, growing: false, key: vec![] };
-    table.schema = Some(Filesystem.schema(&table).expect("a schema"));
-    let mut source = Filesystem.source(&table).expect("a source");
+    let mut table =
+        TableSpec { name: "t".into(), options, reach: Reach::Once { growing: false }, ..TableSpec::default() };
+    table.schema = Some(Filesystem::default().schema(&table).expect("a schema"));
+    let mut source = Filesystem::default().source(&table).expect("a source");
     let mut batches = Vec::new();
     loop {
         match source.poll(Duration::ZERO).expect("a poll") {

@@ -1,129 +1,20 @@
 //! Files are read whole, followed and resumed without losing, doubling or breaking a row.
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ::parquet::arrow::ArrowWriter;
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 
-use super::source::Files;
+use super::testing::{Heard, append, follow, gzip, listen, message, open, parquet_bytes, small, spec, texts};
 use super::*;
+use crate::connector::Reach;
+use crate::format::BATCH_ROWS;
 use crate::format::types::TIMESTAMP;
-use crate::options::Options;
-use crate::source::{Poll, Rejected};
-
-fn spec(path: &Path, options: &[(&str, &str)], schema: Option<SchemaRef>, bounded: bool) -> TableSpec {
-    let mut options: Options = options.iter().copied().collect();
-    options.set("path", path.display());
-    TableSpec { name: "t".into(), options, schema, bounded, growing: !bounded, key: vec![] }
-}
-
-/// A table with the schema inferred, if none is given.
-fn open(path: &Path, options: &[(&str, &str)], schema: Option<SchemaRef>, bounded: bool) -> Result<Box<dyn Source>> {
-    let mut table = spec(path, options, schema, bounded);
-    table.schema = Some(Filesystem.schema(&table)?);
-    Filesystem.source(&table)
-}
-
-/// A source whose batches have at most `max_rows`.
-fn small(path: &Path, options: &[(&str, &str)], schema: &SchemaRef, bounded: bool, max_rows: usize) -> Files {
-    let table = spec(path, options, Some(schema.clone()), bounded);
-    let mut reading = Reading::of(&table, &table.checked(&Filesystem).expect("known")).expect("a reading");
-    reading.max_rows = max_rows;
-    Files::new(reading, schema.clone(), bounded)
-}
-
-/// What a source has said.
-#[derive(Default)]
-struct Heard {
-    rows: Vec<String>,
-    /// (split, position, rows so far) after each batch.
-    positions: Vec<(String, u64, usize)>,
-    rejected: Vec<Rejected>,
-    splits: Vec<String>,
-    ended: Vec<u32>,
-}
-
-impl Heard {
-    fn hear(&mut self, poll: Poll) -> bool {
-        match poll {
-            Poll::Split { split, name } => {
-                assert_eq!(split as usize, self.splits.len());
-                self.splits.push(name);
-            }
-            Poll::Batch(batch) => {
-                self.rows.extend(texts(&batch.rows));
-                let name = self.splits[batch.split as usize].clone();
-                self.positions.push((name, batch.offset, self.rows.len()));
-                self.rejected.extend(batch.rejected);
-            }
-            Poll::SplitEnd(split) => self.ended.push(split),
-            Poll::Idle => return false,
-            Poll::End => return false,
-        }
-        true
-    }
-}
-
-fn texts(rows: &RecordBatch) -> Vec<String> {
-    let options = FormatOptions::default().with_null("-");
-    let columns: Vec<_> =
-        rows.columns().iter().map(|c| ArrayFormatter::try_new(c.as_ref(), &options).expect("a format")).collect();
-    let row = |row| columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join("|");
-    (0..rows.num_rows()).map(row).collect()
-}
-
-/// All that a source says until it has nothing more.
-fn listen(source: &mut dyn Source) -> Result<Heard> {
-    let mut heard = Heard::default();
-    while heard.hear(source.poll(Duration::ZERO)?) {}
-    Ok(heard)
-}
-
-/// Listens until `rows` rows were heard in all, and a moment longer for those that should not come.
-fn follow(source: &mut dyn Source, heard: &mut Heard, rows: usize) {
-    let until = Instant::now() + Duration::from_secs(10);
-    while heard.rows.len() < rows && Instant::now() < until {
-        heard.hear(source.poll(Duration::from_millis(5)).expect("a poll"));
-    }
-    let until = Instant::now() + Duration::from_millis(40);
-    while Instant::now() < until {
-        heard.hear(source.poll(Duration::from_millis(5)).expect("a poll"));
-    }
-    assert_eq!(heard.rows.len(), rows, "{:?}", heard.rows);
-}
-
-fn append(path: &Path, bytes: impl AsRef<[u8]>) {
-    let mut file = fs::OpenOptions::new().create(true).append(true).open(path).expect("a file");
-    file.write_all(bytes.as_ref()).expect("written");
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(bytes).expect("compressed");
-    encoder.finish().expect("compressed")
-}
-
-fn parquet_bytes(rows: &RecordBatch) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, rows.schema(), None).expect("a writer");
-    writer.write(rows).expect("written");
-    writer.close().expect("closed");
-    bytes
-}
-
-fn message<T>(result: Result<T>) -> String {
-    match result {
-        Ok(_) => panic!("should fail"),
-        Err(error) => error.to_string(),
-    }
-}
+use crate::source::Poll;
 
 /// Three columns of `n` rows, some texts with quotes, delimiters and line ends.
 fn sample(n: i64) -> RecordBatch {
@@ -170,7 +61,7 @@ fn every_format_and_compression() {
         let path = folder.path().join(format!("t.{ending}"));
         fs::write(&path, encoded(&rows, ending)).expect("written");
         let table = spec(&path, &[], None, true);
-        assert_eq!(Filesystem.schema(&table).expect("a schema"), rows.schema(), "{ending}");
+        assert_eq!(Filesystem::default().schema(&table).expect("a schema"), rows.schema(), "{ending}");
         let mut source = open(&path, &[], None, true).expect("a source");
         let heard = listen(source.as_mut()).expect("rows");
         assert_eq!(heard.rows, texts(&rows), "{ending}");
@@ -272,8 +163,8 @@ fn growing_text_is_followed_by_whole_lines() {
         // A line without its end is the last row of a file that is read once, and not there yet where more may come.
         append(&path, if name == "t.csv" { "5,f" } else { "{\"n\":5}" });
         for (growing, rows) in [(false, 5), (true, 4)] {
-            let table = TableSpec { growing, ..spec(&path, QUICK, Some(schema.clone()), true) };
-            let now = listen(Filesystem.source(&table).expect("a source").as_mut());
+            let table = TableSpec { reach: Reach::Once { growing }, ..spec(&path, QUICK, Some(schema.clone()), true) };
+            let now = listen(Filesystem::default().source(&table).expect("a source").as_mut());
             assert_eq!(now.expect("rows").rows.len(), rows);
         }
 
@@ -311,7 +202,9 @@ fn new_files_appear_and_half_written_ones_wait() {
             follow(source.as_mut(), &mut heard, 40);
             assert_eq!(heard.splits.len(), 1, "{ending}");
             let table = spec(&half, &[], Some(rows.schema()), true);
-            let bounded = Filesystem.schema(&table).and_then(|_| listen(Filesystem.source(&table)?.as_mut()));
+            let bounded = Filesystem::default()
+                .schema(&table)
+                .and_then(|_| listen(Filesystem::default().source(&table)?.as_mut()));
             let error = message(bounded);
             assert!(error.contains("a.") && error.contains("still being written"), "{error}");
             append(&half, &bytes[bytes.len() - 10..]);
@@ -383,7 +276,8 @@ fn types_are_inferred_over_all_files() {
     fs::write(folder.path().join("a.csv"), text).expect("written");
     let more = "2013,2,3,2013-01-01T11:00:00+01:00,2013-01-02,true,1.5,NA\n";
     fs::write(folder.path().join("b.csv"), format!("{head}{more}")).expect("written");
-    let schema = Filesystem.schema(&spec(folder.path(), &[("nullValue", "NA")], None, true)).expect("a schema");
+    let schema =
+        Filesystem::default().schema(&spec(folder.path(), &[("nullValue", "NA")], None, true)).expect("a schema");
     let types: Vec<_> = schema.fields().iter().map(|field| field.data_type().clone()).collect();
     use DataType::{Boolean, Date32, Float64, Int64, Utf8};
     assert_eq!(types, [Int64, Int64, Utf8, TIMESTAMP, Date32, Boolean, Float64, Utf8]);
@@ -393,7 +287,7 @@ fn types_are_inferred_over_all_files() {
     assert_eq!(heard.rows[12_000], "2013|-4|N2|2013-01-01T10:00:00|2013-01-02|false|-|-");
     assert_eq!(heard.rows[12_001], "2013|2|3|2013-01-01T10:00:00|2013-01-02|true|1.5|-");
     // Without the null literal, NA is text.
-    let schema = Filesystem.schema(&spec(folder.path(), &[], None, true)).expect("a schema");
+    let schema = Filesystem::default().schema(&spec(folder.path(), &[], None, true)).expect("a schema");
     assert_eq!(schema.field(1).data_type(), &Utf8);
 }
 
@@ -404,7 +298,7 @@ fn dialects() {
     fs::write(&path, "1;'a;b'\n2;'it\\'s'\n").expect("written");
     let options = [("header", "false"), ("sep", ";"), ("quote", "'"), ("escape", "\\")];
     let table = spec(&path, &options, None, true);
-    let schema = Filesystem.schema(&table).expect("a schema");
+    let schema = Filesystem::default().schema(&table).expect("a schema");
     assert_eq!(schema.field(1).name(), "column_2");
     let heard = listen(open(&path, &options, None, true).expect("a source").as_mut()).expect("rows");
     assert_eq!(heard.rows, ["1|a;b", "2|it's"]);
@@ -425,7 +319,7 @@ fn parquet_types() {
     let rows =
         RecordBatch::try_from_iter([("at", Arc::new(nanos) as ArrayRef), ("s", view), ("big", big)]).expect("rows");
     fs::write(&path, parquet_bytes(&rows)).expect("written");
-    let schema = Filesystem.schema(&spec(&path, &[], None, true)).expect("a schema");
+    let schema = Filesystem::default().schema(&spec(&path, &[], None, true)).expect("a schema");
     assert_eq!(schema.field(0).data_type(), &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())));
     assert_eq!(schema.field(1).data_type(), &DataType::Utf8);
 

@@ -16,33 +16,36 @@ use arrow::datatypes::{
 };
 use chrono::Utc;
 
+use crate::connector::Wanted;
 use crate::error::{Error, Result};
 use crate::format::csv_tokens::{Cell, Cells, Dialect, Tokens, UNWANTED, tokenize};
+use crate::format::record::{Bad, Decoded, excerpt, line_ends};
 use crate::format::types::{convert, sql_name};
-use crate::format::{Bad, Decoded, excerpt, line_ends};
 use crate::options::nearest;
 
 /// The columns of a file: how many, and where each goes.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Layout {
     width: usize,
     /// For each field of a record, its column in the schema, or [`UNWANTED`].
     slots: Vec<u32>,
 }
 
-/// Decodes one CSV file.
+/// Decodes one CSV file. Clones share what its head said.
+#[derive(Clone)]
 pub(crate) struct CsvDecoder {
-    dialect: Dialect,
-    schema: SchemaRef,
+    dialect: Arc<Dialect>,
+    wanted: Arc<Wanted>,
     /// What the file is called, for messages.
-    name: String,
-    layout: Option<Layout>,
+    name: Arc<str>,
+    /// Known once the head is read.
+    layout: Option<Arc<Layout>>,
 }
 
 impl CsvDecoder {
-    /// A decoder for the file `name` into rows of `schema`.
-    pub(crate) fn new(dialect: Dialect, schema: SchemaRef, name: String) -> Result<Self> {
-        for field in schema.fields() {
+    /// A decoder for the file `name` into rows of the `wanted` columns.
+    pub(crate) fn new(dialect: Dialect, wanted: Wanted, name: &str) -> Result<Self> {
+        for field in wanted.schema.fields() {
             if field.data_type().is_nested() {
                 return Err(Error::User(format!(
                     "column '{}' is a {}, which CSV has no way to write; declare it as VARCHAR, or use json or parquet",
@@ -51,11 +54,16 @@ impl CsvDecoder {
                 )));
             }
         }
-        Ok(CsvDecoder { dialect, schema, name, layout: None })
+        Ok(CsvDecoder { dialect: Arc::new(dialect), wanted: Arc::new(wanted), name: name.into(), layout: None })
     }
 
-    /// Reads the head of the file, if it is still to be read: the bytes that it takes, or `None` if they are not all there.
-    fn head(&mut self, bytes: &[u8], last: bool) -> Result<Option<usize>> {
+    /// The same for another file, whose head is still to be read.
+    pub(crate) fn named(&self, name: &str) -> CsvDecoder {
+        CsvDecoder { name: name.into(), layout: None, ..self.clone() }
+    }
+
+    /// See [`crate::format::text::TextDecoder::head`].
+    pub(crate) fn head(&mut self, bytes: &[u8], last: bool) -> Result<Option<usize>> {
         if self.layout.is_some() {
             return Ok(Some(0));
         }
@@ -64,55 +72,57 @@ impl CsvDecoder {
         }
         let mark = mark(bytes);
         if !self.dialect.header {
-            let width = self.schema.fields().len();
-            self.layout = Some(Layout { width, slots: (0..width as u32).collect() });
+            let mut slots = vec![UNWANTED; self.wanted.declared];
+            for (slot, place) in self.wanted.places.iter().enumerate() {
+                slots[*place] = slot as u32;
+            }
+            self.layout = Some(Arc::new(Layout { width: self.wanted.declared, slots }));
             return Ok(Some(mark));
         }
         let Some((names, taken)) = header(&self.dialect, &bytes[mark..], last, &self.name)? else {
             return Ok(None);
         };
-        self.layout = Some(layout(&names, &self.schema, &self.name)?);
+        self.layout = Some(Arc::new(layout(&names, &self.wanted.schema, &self.name)?));
         Ok(Some(mark + taken))
     }
 
-    /// See [`crate::format::TextDecoder::decode`].
-    pub(crate) fn decode(&mut self, bytes: &[u8], last: bool, max: usize) -> Result<Decoded> {
-        let nothing = |schema: &SchemaRef, consumed| Decoded {
-            consumed,
-            records: 0,
-            rows: RecordBatch::new_empty(schema.clone()),
-            bad: Vec::new(),
-        };
-        let Some(head) = self.head(bytes, last)? else { return Ok(nothing(&self.schema, 0)) };
-        let Some(layout) = &self.layout else { return Ok(nothing(&self.schema, 0)) };
-        let body = &bytes[head..];
-        let mut tokens = tokenize(&self.dialect, body, last, max, Some(layout.width), &layout.slots);
-        let mut bad = std::mem::take(&mut tokens.bad);
-        let rows = self.rows(&tokens, body, &mut bad)?;
-        let head_lines = line_ends(&bytes[..head]);
-        for bad in &mut bad {
-            bad.lines += head_lines;
-        }
-        Ok(Decoded { consumed: head + tokens.consumed, records: tokens.records, rows, bad })
+    fn layout(&self) -> Result<&Layout> {
+        self.layout.as_deref().ok_or_else(|| internal("the head was not read"))
     }
 
-    /// See [`crate::format::TextDecoder::skip`].
-    pub(crate) fn skip(&mut self, bytes: &[u8], last: bool, max: usize) -> Result<(usize, usize)> {
-        let Some(head) = self.head(bytes, last)? else { return Ok((0, 0)) };
-        let Some(layout) = &self.layout else { return Ok((0, 0)) };
-        let tokens = tokenize(&self.dialect, &bytes[head..], last, max, Some(layout.width), &[]);
-        Ok((head + tokens.consumed, tokens.records))
+    /// See [`crate::format::text::TextDecoder::records`].
+    pub(crate) fn records(&self, bytes: &[u8], last: bool, max: usize) -> Result<Decoded> {
+        let layout = self.layout()?;
+        let mut tokens = tokenize(&self.dialect, bytes, last, max, Some(layout.width), &layout.slots);
+        let mut bad = std::mem::take(&mut tokens.bad);
+        let rows = self.rows(&tokens, bytes, &mut bad)?;
+        Ok(Decoded { consumed: tokens.consumed, records: tokens.records, rows, bad })
+    }
+
+    /// See [`crate::format::text::TextDecoder::skip`].
+    pub(crate) fn skip(&self, bytes: &[u8], last: bool, max: usize) -> Result<(usize, usize)> {
+        let tokens = tokenize(&self.dialect, bytes, last, max, Some(self.layout()?.width), &[]);
+        Ok((tokens.consumed, tokens.records))
+    }
+
+    /// See [`crate::format::text::TextDecoder::whole`].
+    pub(crate) fn whole(&self, bytes: &[u8]) -> Result<usize> {
+        // A line end between quotes ends no record. Where there are none, the last line end is the last record's.
+        match self.dialect.quote.is_some_and(|quote| memchr::memchr(quote, bytes).is_some()) {
+            true => Ok(self.skip(bytes, false, usize::MAX)?.0),
+            false => Ok(memchr::memrchr(b'\n', bytes).map_or(0, |end| end + 1)),
+        }
     }
 
     fn rows(&self, tokens: &Tokens, body: &[u8], bad: &mut Vec<Bad>) -> Result<RecordBatch> {
         let cells = Cells::new(tokens, body, &self.dialect);
         let mut faults = Faults { reasons: Vec::new() };
-        let mut columns = Vec::with_capacity(self.schema.fields().len());
-        for (slot, field) in self.schema.fields().iter().enumerate() {
+        let mut columns = Vec::with_capacity(self.wanted.schema.fields().len());
+        for (slot, field) in self.wanted.schema.fields().iter().enumerate() {
             columns.push(column(&cells, slot, field, &mut faults)?);
         }
         if faults.reasons.is_empty() {
-            return batch(self.schema.clone(), columns, cells.rows());
+            return batch(self.wanted.schema.clone(), columns, cells.rows());
         }
 
         let mut keep = vec![true; cells.rows()];
@@ -125,15 +135,16 @@ impl CsvDecoder {
             let (start, end) = (at.start as usize, at.end as usize);
             let lines = lines_before.1 + line_ends(&body[lines_before.0..start]);
             lines_before = (start, lines);
-            let column = Some(self.schema.field(slot).name().clone());
+            let column = Some(self.wanted.schema.field(slot).name().clone());
             bad.push(Bad { record: at.record as usize, lines, column, input: excerpt(&body[start..end]), reason });
         }
         bad.sort_by_key(|bad| bad.record);
         // Bad rows may be null where the schema says that nothing is, until they are filtered out.
-        let loose: Vec<Field> = self.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+        let loose: Vec<Field> =
+            self.wanted.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
         let all = batch(Arc::new(Schema::new(loose)), columns, cells.rows())?;
         let good = filter_record_batch(&all, &BooleanArray::from(keep)).map_err(internal)?;
-        batch(self.schema.clone(), good.columns().to_vec(), good.num_rows())
+        batch(self.wanted.schema.clone(), good.columns().to_vec(), good.num_rows())
     }
 }
 
@@ -378,7 +389,16 @@ mod tests {
 
     fn decoder(fields: Vec<Field>, header: bool) -> CsvDecoder {
         let dialect = Dialect { header, delimiter: b',', quote: Some(b'"'), escape: None, null: Some("NA".into()) };
-        CsvDecoder::new(dialect, Arc::new(Schema::new(fields)), "t.csv".into()).expect("a decoder")
+        let wanted = Wanted::all(Arc::new(Schema::new(fields)));
+        CsvDecoder::new(dialect, wanted, "t.csv").expect("a decoder")
+    }
+
+    fn decode(mut decoder: CsvDecoder, text: &[u8]) -> Result<Decoded> {
+        let head = decoder.head(text, true)?.expect("a whole head");
+        let mut decoded = decoder.records(&text[head..], true, 100)?;
+        decoded.consumed += head;
+        decoded.bad.iter_mut().for_each(|bad| bad.lines += line_ends(&text[..head]));
+        Ok(decoded)
     }
 
     fn field(name: &str, of: DataType) -> Field {
@@ -393,7 +413,7 @@ mod tests {
             field("d", DataType::Decimal128(10, 2)),
         ];
         let text = "\u{feff}a,B,d,t\nx,1,1.50,2013-01-01T10:00:00Z\ny,NA,,2013-01-01 12:00:00+02:00\n";
-        let decoded = decoder(fields, true).decode(text.as_bytes(), true, 100).expect("rows");
+        let decoded = decode(decoder(fields, true), text.as_bytes()).expect("rows");
         assert_eq!((decoded.records, decoded.consumed, decoded.bad.len()), (2, text.len(), 0));
         assert_eq!(decoded.rows.column(0).as_primitive::<Int64Type>().iter().collect::<Vec<_>>(), [Some(1), None]);
         let times = decoded.rows.column(1).as_primitive::<TimestampMicrosecondType>();
@@ -405,7 +425,7 @@ mod tests {
     fn bad_values_are_found_and_the_rest_is_read() {
         let fields = vec![field("n", DataType::Int32), Field::new("s", DataType::Utf8, false)];
         let text = b"n,s\n1,a\nx,b\n\"2\",\"c\nc\"\n3,\n4,d\xff\n99999999999,e\n5,f\n";
-        let decoded = decoder(fields, true).decode(text, true, 100).expect("rows");
+        let decoded = decode(decoder(fields, true), text).expect("rows");
         assert_eq!(decoded.rows.column(0).as_primitive::<Int32Type>().values()[..], [1, 2, 5]);
         assert_eq!(decoded.records, 7);
         let bad: Vec<_> =
@@ -423,8 +443,7 @@ mod tests {
 
     #[test]
     fn a_missing_column_is_named() {
-        let error = decoder(vec![field("dep_dely", DataType::Int64)], true)
-            .decode(b"carrier,dep_delay\nUA,2\n", true, 100)
+        let error = decode(decoder(vec![field("dep_dely", DataType::Int64)], true), b"carrier,dep_delay\nUA,2\n")
             .expect_err("no such column");
         assert_eq!(
             error.to_string(),

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use memchr::{memchr, memchr2};
 
-use crate::format::{Bad, excerpt, line_ends};
+use crate::format::record::{Bad, excerpt, line_ends};
 
 /// How CSV text is written.
 #[derive(Clone, Debug, PartialEq, Eq)]

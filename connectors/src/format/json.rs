@@ -12,11 +12,12 @@ use arrow::json::ReaderBuilder;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::format::record::{Bad, Decoded, excerpt};
 use crate::format::types::sql_name;
-use crate::format::{Bad, Decoded, excerpt};
 use crate::options::nearest;
 
 /// Decodes JSON lines.
+#[derive(Clone)]
 pub(crate) struct JsonDecoder {
     schema: SchemaRef,
 }
@@ -30,8 +31,8 @@ impl JsonDecoder {
         Ok(JsonDecoder { schema })
     }
 
-    /// See [`crate::format::TextDecoder::decode`].
-    pub(crate) fn decode(&mut self, bytes: &[u8], last: bool, max: usize) -> Result<Decoded> {
+    /// See [`crate::format::text::TextDecoder::records`].
+    pub(crate) fn records(&self, bytes: &[u8], last: bool, max: usize) -> Result<Decoded> {
         let lines = Lines::of(bytes, last, max);
         let mut found =
             Found { schema: &self.schema, bytes, lines: &lines.records, batches: Vec::new(), bad: Vec::new() };
@@ -47,7 +48,7 @@ impl JsonDecoder {
     }
 }
 
-/// See [`crate::format::TextDecoder::skip`].
+/// See [`crate::format::text::TextDecoder::skip`].
 pub(crate) fn skip(bytes: &[u8], last: bool, max: usize) -> (usize, usize) {
     let lines = Lines::of(bytes, last, max);
     (lines.consumed, lines.records.len())
@@ -73,7 +74,7 @@ impl Lines {
             lines.consumed = start;
         }
         if last && lines.records.len() < max && start < bytes.len() {
-            let number = crate::format::line_ends(&bytes[..start]);
+            let number = crate::format::record::line_ends(&bytes[..start]);
             lines.add(bytes, start..bytes.len(), number);
             lines.consumed = bytes.len();
         }
@@ -209,7 +210,7 @@ mod tests {
     #[test]
     fn bad_lines_are_found() {
         let text = "{\"n\":1}\n\n{\"n\":\"x\"}\r\n[1]\n{\"n\":2,\"s\":7,\"t\":\"2013-01-01T10:00:00Z\"}\n{\"n\":\n{\"n\":3} {\"n\":4}\n{\"n\":5}";
-        let decoded = decoder().decode(text.as_bytes(), true, 100).expect("rows");
+        let decoded = decoder().records(text.as_bytes(), true, 100).expect("rows");
         assert_eq!(decoded.rows.column(0).as_primitive::<Int64Type>().values()[..], [1, 2, 5]);
         assert_eq!(decoded.rows.column(1).as_string::<i32>().value(1), "7");
         assert_eq!((decoded.records, decoded.consumed), (7, text.len()));
@@ -220,9 +221,9 @@ mod tests {
 
     #[test]
     fn an_unfinished_line_waits() {
-        let decoded = decoder().decode(b"{\"n\":1}\n{\"n\":2}", false, 100).expect("rows");
+        let decoded = decoder().records(b"{\"n\":1}\n{\"n\":2}", false, 100).expect("rows");
         assert_eq!((decoded.records, decoded.consumed), (1, 8));
-        let decoded = decoder().decode(b"{\"n\":1}\n{\"n\":2}\n", false, 1).expect("rows");
+        let decoded = decoder().records(b"{\"n\":1}\n{\"n\":2}\n", false, 1).expect("rows");
         assert_eq!((decoded.records, decoded.consumed), (1, 8));
     }
 }

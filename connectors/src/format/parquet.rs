@@ -8,14 +8,18 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::util::display::array_value_to_string;
 use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::file::metadata::ParquetMetaData;
 
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::csv::{find, missing};
+use crate::format::event_time;
+use crate::format::record::{Bad, Decoded};
 use crate::format::types::{convert, convertible, normalized_schema, sql_name};
-use crate::format::{BATCH_BYTES, BATCH_ROWS, Bad, Decoded};
+use crate::format::{BATCH_BYTES, BATCH_ROWS};
 
 /// An open Parquet file.
 pub(crate) struct ParquetReader {
@@ -26,6 +30,11 @@ pub(crate) struct ParquetReader {
     positions: Vec<usize>,
     /// Rows of the whole file.
     pub(crate) rows: u64,
+    metadata: Arc<ParquetMetaData>,
+    /// The columns of the file.
+    there: SchemaRef,
+    /// The row that it begins at.
+    first: u64,
 }
 
 /// Whether the file has its last bytes: until then it is still being written.
@@ -82,7 +91,7 @@ impl ParquetReader {
         let rows = u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0);
         let bytes: i64 = metadata.row_groups().iter().map(|group| group.total_byte_size()).sum();
         let row_bytes = u64::try_from(bytes).unwrap_or(0) / rows.max(1) + 1;
-        let batch_rows = (2 * BATCH_BYTES as u64 / row_bytes).clamp(1024, BATCH_ROWS as u64) as usize;
+        let batch_rows = (4 * BATCH_BYTES as u64 / row_bytes).clamp(1024, BATCH_ROWS as u64) as usize;
         let mask = ProjectionMask::roots(builder.parquet_schema(), read);
         let reader = builder
             .with_projection(mask)
@@ -90,7 +99,24 @@ impl ParquetReader {
             .with_offset(usize::try_from(offset).unwrap_or(usize::MAX))
             .build()
             .map_err(|error| broken(name, error))?;
-        Ok(ParquetReader { reader, name: name.to_string(), schema, positions, rows })
+        let name = name.to_string();
+        Ok(ParquetReader { reader, name, schema, positions, rows, metadata, there, first: offset })
+    }
+
+    /// A time that the first row's, in a column of the schema, is not before; `None` if the statistics do not say.
+    pub(crate) fn begins(&self, column: usize) -> Option<i64> {
+        let name = self.schema.field(column).name();
+        let names = self.there.fields().iter().map(|field| field.name().as_str());
+        let root = find(names, name)?;
+        let parquet = self.metadata.file_metadata().schema_descr();
+        let statistics = StatisticsConverter::try_new(self.there.field(root).name(), &self.there, parquet).ok()?;
+        let mut before = 0;
+        let group = self.metadata.row_groups().iter().find(|group| {
+            before += u64::try_from(group.num_rows()).unwrap_or(0);
+            before > self.first
+        })?;
+        let least = statistics.row_group_mins(std::iter::once(group)).ok()?;
+        event_time::range(&least).ok()?.map(|(least, _)| least)
     }
 
     /// The next rows; `None` at the end.
@@ -131,7 +157,7 @@ impl ParquetReader {
             let text = |column: &ArrayRef| array_value_to_string(column, row).unwrap_or_default();
             let input = batch.columns().iter().map(text).collect::<Vec<_>>().join(", ");
             let column = Some(self.schema.field(slot).name().clone());
-            let input = crate::format::excerpt(input.as_bytes());
+            let input = crate::format::record::excerpt(input.as_bytes());
             bad.push(Bad { record: row, lines: 0, column, input, reason });
         }
         let loose: Vec<Field> = self.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();

@@ -222,6 +222,7 @@ mod tests {
         let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows));
         let rows = rows as usize;
         Emission {
+            step: 0,
             mode: OutputMode::Complete,
             frontier: None,
             rows: RecordBatch::try_from_iter([("n", numbers)]).expect("rows"),

@@ -6,18 +6,15 @@ use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
-use crate::blackhole::write_only;
 use crate::changes::{Copies, envelopes, has_ops, op_name};
+use crate::connector::{Connector, TableSpec};
 use crate::error::{Error, Result};
 use crate::format::json_write;
 use crate::options::OptionSpec;
 use crate::print::live::Live;
-use crate::registry::{Connector, TableSpec};
 use crate::sink::{Emission, OutputMode, Sink};
-use crate::source::Source;
 
 /// The connector `print`.
 #[derive(Clone, Copy, Debug)]
@@ -65,18 +62,6 @@ impl Connector for Print {
 
     fn options(&self) -> &'static [OptionSpec] {
         OPTIONS
-    }
-
-    fn schema(&self, _table: &TableSpec) -> Result<SchemaRef> {
-        Err(write_only(self.name()))
-    }
-
-    fn is_stream(&self, _table: &TableSpec) -> bool {
-        false
-    }
-
-    fn source(&self, _table: &TableSpec) -> Result<Box<dyn Source>> {
-        Err(write_only(self.name()))
     }
 
     fn sink(&self, table: &TableSpec, mode: OutputMode) -> Result<Box<dyn Sink>> {
@@ -243,6 +228,7 @@ mod tests {
         let counts: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.2)));
         Emission {
             mode,
+            step: 0,
             frontier: Some(1_357_034_400_000_000),
             rows: RecordBatch::try_from_iter([("region", regions), ("n", counts)]).expect("rows"),
             ops: rows.iter().map(|row| row.0).collect(),

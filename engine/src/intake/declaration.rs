@@ -90,7 +90,7 @@ impl Declaration {
     pub fn meta(&self, id: u64) -> TableMeta {
         let bounded = match &self.origin {
             Origin::Memory | Origin::Channel => false,
-            Origin::Connector(_, spec) => spec.bounded,
+            Origin::Connector(_, spec) => spec.reach.is_bounded(),
         };
         TableMeta {
             id,

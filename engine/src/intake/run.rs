@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use headwater_connectors::{Changes, Guarantee, Poll, Progress, Source, SourceBatch};
+use headwater_connectors::{Guarantee, Poll, Progress, Reach, Source};
 use headwater_operators::stamp::{Cuts, Follower, SessionTime, Stamper};
 use headwater_operators::time::Time;
 
@@ -69,23 +69,6 @@ pub(crate) struct Run {
 /// Runs, each with how many queries read it together with another.
 #[derive(Default)]
 struct Companions(Vec<(Weak<Run>, usize)>);
-
-/// Leaves out what a batch holds behind an offset, where offsets count rows and rejected input.
-fn cut_off(batch: &mut SourceBatch, limit: u64) {
-    let Some(behind) = batch.offset.checked_sub(limit).filter(|behind| *behind > 0) else { return };
-    let rejected = batch.rejected.len();
-    batch.rejected.retain(|rejected| rejected.offset <= limit);
-    let behind = usize::try_from(behind).unwrap_or(usize::MAX).saturating_sub(rejected - batch.rejected.len());
-    let kept = batch.rows.num_rows().saturating_sub(behind);
-    batch.rows = batch.rows.slice(0, kept);
-    if let Some(diffs) = &mut batch.diffs {
-        diffs.truncate(kept);
-    }
-    if let Changes::Ends(ends) = &mut batch.changes {
-        ends.retain(|end| *end as usize <= kept);
-    }
-    batch.offset = limit;
-}
 
 impl Companions {
     fn add(&mut self, run: &Arc<Run>) {
@@ -210,7 +193,7 @@ impl Run {
 
     /// Whether its source has an end.
     pub fn is_bounded(&self) -> bool {
-        matches!(&self.declaration.origin, Origin::Connector(_, spec) if spec.bounded)
+        matches!(&self.declaration.origin, Origin::Connector(_, spec) if spec.reach.is_bounded())
     }
 
     /// Whether all that was there when it began has been read; at once where rows are pushed.
@@ -328,8 +311,15 @@ impl Run {
     fn open(self: &Arc<Self>, reading: Reading) -> Result<()> {
         let Origin::Connector(connector, spec) = &self.declaration.origin else { return Ok(()) };
         let mut spec = spec.clone();
-        spec.bounded |= self.declaration.is_static || reading != Reading::Live || self.limit.is_some();
+        if self.limit.is_some() {
+            spec.reach = Reach::Again;
+        } else if self.declaration.is_static || reading != Reading::Live {
+            spec.reach = Reach::Once { growing: spec.reach.is_growing() };
+        }
         spec.schema = Some(self.declaration.schema.clone());
+        // Rows of a static table are there since ever: their order is nobody's concern.
+        let timed = self.declaration.event_time.as_ref().filter(|_| !self.declaration.is_static);
+        spec.event_time = timed.map(|event| event.column);
         let source = connector.source(&spec)?;
         let run = self.clone();
         spawn(format!("read {}", self.declaration.name), move || {
@@ -361,7 +351,7 @@ impl Run {
             match poll {
                 // What has come up since is read by the live run alone.
                 Poll::Split { name, .. } if self.limit.as_ref().is_some_and(|limit| !limit.contains_key(&name)) => {}
-                Poll::Split { split, name } => {
+                Poll::Split { split, name, .. } => {
                     names.insert(split, name.clone());
                     intake.add_split(split, name);
                 }
@@ -377,7 +367,7 @@ impl Run {
                 Poll::Batch(mut batch) => {
                     let limit = names.get(&batch.split).and_then(|name| self.limit.as_ref()?.get(name));
                     if let Some(limit) = limit {
-                        cut_off(&mut batch, *limit);
+                        batch.cut_off(*limit);
                     }
                     intake.reject(batch.rejected);
                     intake.push(batch.split, &batch.rows, batch.diffs, &batch.changes, batch.offset)?;

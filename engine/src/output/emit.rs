@@ -74,6 +74,8 @@ pub(crate) struct Emitter {
     emitted: Option<Time>,
     /// The frontier at which an error held everything back.
     held: Option<Time>,
+    /// Emissions so far.
+    steps: u64,
     pending: Vec<Updates<Columns>>,
     pending_errors: Vec<(RowError, Time, i64)>,
     errors: BTreeMap<RowError, i64>,
@@ -108,6 +110,7 @@ impl Emitter {
             frontiers: vec![Some(SINCE_EVER); workers],
             emitted: Some(SINCE_EVER),
             held: None,
+            steps: 0,
             pending: Vec::new(),
             pending_errors: Vec::new(),
             errors: BTreeMap::new(),
@@ -184,7 +187,10 @@ impl Emitter {
         } else {
             rows.to_batch(&self.shape.schema)?
         };
+        let step = self.steps;
+        self.steps += 1;
         Ok(Some(Emission {
+            step,
             mode: self.mode,
             frontier: frontier.map(to_micros),
             rows,

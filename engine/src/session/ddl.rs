@@ -275,5 +275,5 @@ fn sink_spec(name: &str, options: Options, physical: &Plan) -> TableSpec {
     let key = physical.nodes[physical.root].properties.key.clone().unwrap_or_default();
     let key = if key.iter().all(|column| *column < physical.visible()) { key } else { Vec::new() };
     let (name, schema) = (name.to_owned(), Some(physical.schema.clone()));
-    TableSpec { name, options, schema, bounded: true, growing: false, key }
+    TableSpec { name, options, schema, key, ..TableSpec::default() }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::DataType;
-use headwater_connectors::{Options, TableSpec};
+use headwater_connectors::{Options, Reach, TableSpec};
 
 use super::running::Body;
 use super::session::Inner;
@@ -93,11 +93,11 @@ impl Inner {
             }
             Some(connector) => {
                 let connector = self.registry.get(connector)?.clone();
-                let (name, key) = (name.to_owned(), Vec::new());
-                let mut spec = TableSpec { name, options: rest, schema, bounded: false, growing: true, key };
+                let mut spec = TableSpec { name: name.to_owned(), options: rest, schema, ..TableSpec::default() };
                 let is_stream = is_stream(connector.is_stream(&spec));
-                spec.growing = is_stream && connector.is_stream(&spec);
-                spec.bounded = !spec.growing;
+                if !(is_stream && connector.is_stream(&spec)) {
+                    spec.reach = Reach::Once { growing: false };
+                }
                 let schema = connector.schema(&spec)?;
                 spec.schema = Some(schema.clone());
                 (Origin::Connector(connector, spec), schema, is_stream)
