@@ -10,6 +10,7 @@
 
 mod bad_input;
 mod late_views;
+mod lives;
 mod master;
 mod modes;
 mod on_error;
