@@ -8,6 +8,8 @@ mod follow_tests;
 mod lane;
 mod names;
 mod one_file;
+#[cfg(test)]
+mod order_tests;
 mod paths;
 mod pool;
 mod reading;

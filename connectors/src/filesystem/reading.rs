@@ -31,6 +31,8 @@ pub(crate) struct Reading {
     pub(crate) reach: Reach,
     /// Whether each file is sorted by event time.
     pub(crate) sorted: bool,
+    /// The most bytes of rows of a sorted run, and of sorted rows that stay in memory.
+    pub(crate) max_sorted: usize,
     /// The most rows of a batch.
     pub(crate) max_rows: usize,
 }
@@ -61,6 +63,7 @@ impl Reading {
             monitor: monitor.max(Duration::from_millis(1)),
             followed: options.given("source.monitor-interval").is_some(),
             reach: table.reach,
+            max_sorted: 64 << 20,
             max_rows: BATCH_ROWS,
         })
     }

@@ -2,9 +2,9 @@
 //!
 //! A part is written under a name that begins with a dot, which no reader of folders looks at, and gets its own name when
 //! it is committed. In complete mode a commit replaces the parts of the one before: first the new ones appear, then the
-//! old ones go.
+//! old ones go. A folder has one sink at a time.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -54,7 +54,9 @@ pub(crate) fn open(table: &TableSpec, options: &Checked<'_>, mode: OutputMode) -
     let rolling = options.count("sink.rolling-policy.rows")?.unwrap_or(1_000_000).max(1);
     let folder = PathBuf::from(local(options.text("path").unwrap_or_default())?);
     std::fs::create_dir_all(&folder).map_err(|error| Error::io("create the folder", folder.display(), &error))?;
+    let lock = take(&folder, &table.name)?;
     let mut sink = Folder {
+        lock: Some(lock),
         folder,
         form,
         schema,
@@ -68,6 +70,23 @@ pub(crate) fn open(table: &TableSpec, options: &Checked<'_>, mode: OutputMode) -
     };
     sink.look()?;
     Ok(Box::new(sink))
+}
+
+/// Makes the folder this sink's: a second one would take the numbers of its parts, and remove those it has not finished.
+fn take(folder: &Path, sink: &str) -> Result<File> {
+    // Readers of the folder leave out what is hidden. It stays there: removed, two sinks could lock two of it.
+    let path = folder.join(".headwater.lock");
+    let io = |error: std::io::Error| Error::io("create", path.display(), &error);
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::User(format!(
+            "another sink, of this process or of another, is writing to the folder {}: give '{sink}' a folder of its own, or \
+             stop the other first",
+            folder.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(Error::io("lock", path.display(), &error)),
+    }
 }
 
 enum Form {
@@ -87,6 +106,8 @@ impl Form {
 }
 
 struct Folder {
+    /// Held as long as the sink is open.
+    lock: Option<File>,
     folder: PathBuf,
     form: Form,
     /// The columns as written.
@@ -291,6 +312,8 @@ impl Sink for Folder {
     }
 
     fn close(&mut self) -> Result<()> {
-        self.commit()
+        self.commit()?;
+        self.lock = None;
+        Ok(())
     }
 }

@@ -201,3 +201,19 @@ fn failures_name_the_path() {
     let full = Error::io("write", "x.csv", &std::io::Error::from(std::io::ErrorKind::StorageFull));
     assert!(matches!(&full, Error::External { retry: true, .. }) && full.to_string().contains("free some space"));
 }
+
+/// Two sinks in one folder would write over each other.
+#[test]
+fn a_folder_has_one_sink_at_a_time() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = [("format", "csv")];
+    let mut first = open(folder.path(), OutputMode::Append, &options).expect("a sink");
+    first.write(&emission(OutputMode::Append, rows(&[Some("a")]), &[Op::Insert])).expect("written");
+    let error = message(open(folder.path(), OutputMode::Complete, &options));
+    assert!(error.contains("is writing to the folder") && error.contains("give 'out' a folder of its own"), "{error}");
+    // What the first has begun is as it was.
+    first.close().expect("closed");
+    assert_eq!(visible(folder.path()).len(), 1);
+    open(folder.path(), OutputMode::Append, &options).expect("a sink");
+    assert_eq!(reread(folder.path(), &options).num_rows(), 1);
+}

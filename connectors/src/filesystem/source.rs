@@ -31,8 +31,6 @@ use crate::source::{Poll, Progress, Source};
 const SMALL: u64 = 32 << 10;
 /// The most bytes of rows that first looks keep, so that what was decoded for them is not decoded again.
 const MOST_KEPT: usize = 64 << 20;
-/// The most bytes of rows of a sorted run, and of sorted rows that stay in memory.
-const MOST_SORTED: usize = 64 << 20;
 
 /// A source of files.
 pub(crate) struct Files {
@@ -78,8 +76,8 @@ impl Files {
             format => Some(reading.text.decoder(format, &wanted, &reading.place.text())?),
         };
         let sorting = reading.sorted.then_some(event_time).flatten();
-        let sorting =
-            sorting.map(|column| Sorting::new(wanted.schema.clone(), column, reading.text.tolerant, MOST_SORTED));
+        let sorting = sorting
+            .map(|column| Sorting::new(wanted.schema.clone(), column, reading.text.tolerant, reading.max_sorted));
         Ok(Files {
             making: Making { max_rows: reading.max_rows, event_time },
             watch: Watch::new(reading.monitor, reading.place.folder()),

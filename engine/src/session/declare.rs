@@ -125,6 +125,14 @@ impl Inner {
             })
         });
         let event_time = event_time.transpose()?;
+        if let (Origin::Connector(_, spec), None) = (&origin, &event_time)
+            && let Some(order) = spec.options.get("scan.order")
+        {
+            return Err(Error::user(format!(
+                "table '{name}' has no event time to be read by, so scan.order = '{order}' can't be: declare WATERMARK FOR \
+                 the column that has it, or leave the option out"
+            )));
+        }
         let text = text.to_owned();
         Ok(Declaration {
             name: name.to_owned(),
