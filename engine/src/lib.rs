@@ -25,9 +25,11 @@
 pub mod columns;
 mod dataframe;
 mod error;
+mod logical;
 pub mod plan;
 pub mod render;
 mod runtime;
+mod shield;
 pub mod sql;
 
 pub use arrow;

@@ -1,12 +1,13 @@
 //! What a running query shares between its workers and whoever reads it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use headwater_operators::Updates;
+use headwater_operators::run_end::{End, RunEnd};
 use headwater_operators::time::{SINCE_EVER, Time, to_micros};
 
 use super::message::Gauge;
@@ -83,8 +84,8 @@ pub(crate) struct QueryShared {
     pub output: Option<Arc<Outbox>>,
     /// Rows sent to `output` and not yet taken.
     pub unread: Gauge,
-    /// Set when the query is stopped rather than ended: nothing more is final.
-    pub stopped: AtomicBool,
+    /// How it ends: stopped, nothing more of it is final.
+    pub end: RunEnd,
     frontiers: Vec<AtomicU64>,
     /// The last frontier of each worker before the end.
     finite: Vec<AtomicU64>,
@@ -119,7 +120,7 @@ impl QueryShared {
             as_of: AtomicU64::new(SINCE_EVER),
             output,
             unread: Gauge::default(),
-            stopped: AtomicBool::new(false),
+            end: RunEnd::default(),
             frontiers: (0..workers).map(|_| AtomicU64::new(SINCE_EVER)).collect(),
             finite: (0..workers).map(|_| AtomicU64::new(SINCE_EVER)).collect(),
             state_bytes: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
@@ -294,6 +295,21 @@ impl QueryShared {
             left_out: u64::try_from(self.left_out.load(Ordering::Acquire)).unwrap_or(0),
             state_bytes: self.state_bytes(),
         }
+    }
+
+    /// Says that it is stopped, and what reads it with it, before its inputs are closed.
+    pub fn stop(&self) {
+        self.end.stop();
+        let readers: Vec<_> = {
+            let readers = self.downstream.lock().unwrap_or_else(PoisonError::into_inner);
+            readers.iter().filter_map(Weak::upgrade).collect()
+        };
+        readers.iter().for_each(|reader| reader.stop());
+    }
+
+    /// Whether it was stopped.
+    pub fn is_stopped(&self) -> bool {
+        self.end.get() == Some(End::Stopped)
     }
 
     /// Ends the query with an error, once.

@@ -381,7 +381,8 @@ impl Inner {
         trigger: Trigger,
         reading: Reading,
     ) -> Result<Subscription> {
-        let physical = self.planner().physical(&query.plan, Purpose::Output(mode), query.on_error)?;
+        let purpose = if reading == Reading::Bounded { Purpose::Answer } else { Purpose::Output(mode) };
+        let physical = self.planner().physical(&query.plan, purpose, query.on_error)?;
         self.subscribe_plan(name, physical, mode, trigger, reading, query.from_now)
     }
 
@@ -503,7 +504,7 @@ impl Inner {
                 (Some(frontier), Some(goal)) => frontier < *goal,
             };
             if views.iter().zip(&goals).any(behind) {
-                if let Some(stopped) = views.iter().find(|view| view.stopped.load(Ordering::Acquire)) {
+                if let Some(stopped) = views.iter().find(|view| view.is_stopped()) {
                     return Err(Error::user(format!("view '{}' was stopped", stopped.name)));
                 }
                 self.check(cancels)?;

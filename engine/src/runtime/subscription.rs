@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
@@ -103,7 +102,6 @@ impl Subscription {
             if ready && (ended || Instant::now() >= due) {
                 self.check_below()?;
                 self.last = Instant::now();
-                self.emitter.stopped = self.shared.stopped.load(Ordering::Acquire);
                 if let Some(emission) = self.emitter.emit()? {
                     return Ok(Event::Emission(emission));
                 }
@@ -126,7 +124,7 @@ impl Subscription {
     /// Waits for the end of the input and gives the whole final answer, in the order that the query asks for.
     /// For subscriptions in complete mode. Errors as [`Subscription::recv`], and that it was cancelled.
     pub fn finish(mut self) -> Result<RecordBatch> {
-        while self.emitter.frontier().is_some() {
+        while self.emitter.frontier().is_some() && !self.emitter.has_enough() {
             self.session.check(self.cancels)?;
             self.absorb(self.outbox.wait(Instant::now() + LOOK))?;
         }

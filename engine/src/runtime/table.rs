@@ -66,6 +66,8 @@ pub(crate) struct Declaration {
     pub is_static: bool,
     /// Whether a table without event time goes by the wall clock instead of the session's event time.
     pub by_clock: bool,
+    /// Whether rows that were pushed into a channel can't be taken back.
+    pub append_only: bool,
     /// The statement that declared it, for `SHOW CREATE`.
     pub text: String,
     /// What the last reading for a single answer has counted.
@@ -118,6 +120,7 @@ impl Declaration {
             bounded,
             is_static: self.is_static,
             append_only: !matches!(self.origin, Origin::Memory),
+            taken_back: matches!(self.origin, Origin::Channel) && !self.append_only,
         }
     }
 }
@@ -311,7 +314,7 @@ impl Run {
         self.stop.store(true, Ordering::Release);
         // A reader does it itself, between two batches.
         if !(self.has_started() && matches!(self.declaration.origin, Origin::Connector(..))) {
-            self.each_dependent(|query| query.stopped.store(true, Ordering::Release));
+            self.each_dependent(QueryShared::stop);
             self.lock().stop(true);
         }
     }
@@ -401,7 +404,7 @@ impl Run {
         }
         let stopped = self.stop.load(Ordering::Acquire);
         if stopped || available_now {
-            self.each_dependent(|query| query.stopped.store(true, Ordering::Release));
+            self.each_dependent(QueryShared::stop);
         }
         if self.private && self.limit.is_none() {
             *self.declaration.read.lock().unwrap_or_else(PoisonError::into_inner) = self.lock().counts;

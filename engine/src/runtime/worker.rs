@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, AsArray, StringArray};
 use crossbeam_channel::Receiver;
 use headwater_operators::arrange::{self, Arranged, Arrangement};
+use headwater_operators::run_end::RunEnd;
 use headwater_operators::time::{SINCE_EVER, Time};
-use headwater_operators::{Keyed, Rows, UpdateStream, Updates, turn};
+use headwater_operators::{Keyed, Payload, Rows, UpdateStream, Updates, turn};
 use timely::container::{CapacityContainerBuilder, NoopBuilder};
 use timely::dataflow::Scope;
 use timely::dataflow::channels::pact::Pipeline;
@@ -157,8 +158,19 @@ impl Store {
         let mut contents = self.arrangement.contents(as_of).map_err(|e| Error::internal(e.to_string()))?;
         let mut parts = Vec::new();
         while let Some(content) = contents.next(READ_STEP) {
-            if !content.diffs.is_empty() {
+            if let Some(row) = content.diffs.iter().position(|count| *count < 0) {
+                let shown = self.decode(&content.keys.slice(row..row + 1)).show_row(0);
+                let count = content.diffs[row];
+                return Err(Error::data(format!("a row was retracted that was not there ({count} copies): {shown}")));
+            }
+            let ranges = render::fitting(&content.keys);
+            if ranges.len() == 1 {
                 parts.push((self.decode(&content.keys), content.diffs));
+                continue;
+            }
+            for range in ranges {
+                let (keys, diffs) = (content.keys.slice(range.clone()), content.diffs[range].to_vec());
+                parts.push((self.decode(&keys), diffs));
             }
         }
         Ok(parts)
@@ -176,20 +188,7 @@ impl Store {
             // The time is held by whoever attaches the query.
             Err(error) => unreachable!("a held time can't be read: {error}"),
         };
-        let codec = self.codec.clone();
-        arrange::updates(&arranged, name).unary::<CapacityContainerBuilder<Updates<Columns>>, _, _, _>(
-            Pipeline,
-            "Read",
-            |_, _| {
-                move |input, output| {
-                    input.for_each(|capability, batch| {
-                        let Updates { data, times, diffs } = std::mem::take(batch);
-                        let data = Columns { arrays: codec.decode(&data.keys), rows: data.keys.len() };
-                        output.session_with_builder(&capability).give_container(&mut Updates { data, times, diffs });
-                    });
-                }
-            },
-        )
+        render::decoded(arrange::updates(&arranged, name), self.codec.clone(), name)
     }
 }
 
@@ -500,6 +499,10 @@ impl<'scope> Inputs<'scope> for QueryInputs<'_, 'scope> {
         self.spec.as_of
     }
 
+    fn run_end(&self) -> RunEnd {
+        self.spec.shared.end.clone()
+    }
+
     fn arrangement(&mut self, collection: u64, key: &[usize]) -> Option<Arrangement> {
         let id = (collection, key.to_vec());
         if !self.spec.imports.contains(&id) {
@@ -553,6 +556,8 @@ fn end<'scope, C: timely::Container + Clone>(
 ) {
     let shared = spec.shared.clone();
     let mode = spec.plan.on_error;
+    // A reader that has enough ends the query: it gets what there is.
+    let at_once = if spec.plan.enough().is_some() { 1 } else { ROWS_PER_MESSAGE };
     let _: timely::dataflow::Stream<'scope, Time, Vec<()>> =
         ok.binary_frontier(errors, Pipeline, Pipeline, "Output", move |_, _| {
             let mut sent = Some(SINCE_EVER);
@@ -585,7 +590,7 @@ fn end<'scope, C: timely::Container + Clone>(
                     (Some(a), Some(b)) => Some(a.min(b)),
                     (a, b) => a.or(b),
                 };
-                if rows < ROWS_PER_MESSAGE && error_changes.is_empty() && frontier == sent {
+                if rows < at_once && error_changes.is_empty() && frontier == sent {
                     return;
                 }
                 shared.change_errors(&error_changes);
