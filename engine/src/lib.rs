@@ -26,10 +26,12 @@ mod catalog;
 pub mod columns;
 mod error;
 mod intake;
+mod logical;
 mod output;
 pub mod plan;
 pub mod render;
 mod session;
+mod shield;
 pub mod sql;
 mod worker;
 

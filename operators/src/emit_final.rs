@@ -1,8 +1,9 @@
 //! Rows that will never be retracted, each once: output mode append.
 //!
 //! The input is a changelog of rows, each with the time at which it is final: its release time (see [`crate::retain`]).
-//! The output has each row at its release time, as often as the input then holds it, and nothing before. Updates that
-//! come at or after their row's release time are ignored, which is what makes the row final. When every input is
+//! The output has each row at the last time before its release time, as often as the input then holds it, and nothing
+//! before: so it is closed as soon as the frontier reaches the release time. Updates that come at or after their row's
+//! release time are ignored, which is what makes the row final. When every input is
 //! closed, all rows are final; when the run is stopped, nothing more is (see [`RunEnd`]). A row that was retracted more
 //! often than it came is an error, not zero copies.
 //!
@@ -42,7 +43,7 @@ const TURN: usize = 1 << 16;
 /// assert_eq!(unfinished.earliest(), Some(60));
 /// assert!(unfinished.release(60)); // the frontier is 60
 /// let (rows, errors) = unfinished.take(1_000);
-/// assert_eq!((rows.data.get(0), rows.times), (b"count 2".as_slice(), vec![60]));
+/// assert_eq!((rows.data.get(0), rows.times), (b"count 2".as_slice(), vec![59]));
 /// assert!(errors.is_empty());
 /// ```
 #[derive(Default)]
@@ -121,7 +122,7 @@ impl Unfinished {
         !self.released.is_empty()
     }
 
-    /// Takes up to about `limit` final rows, at their release time, and the errors among them.
+    /// Takes up to about `limit` final rows, at the last time before their release time, and the errors among them.
     pub fn take(&mut self, limit: usize) -> (Updates<Rows>, Updates<Vec<KeyError>>) {
         let mut rows = Updates::<Rows>::default();
         let mut errors = Updates::<Vec<KeyError>>::default();
@@ -135,12 +136,12 @@ impl Unfinished {
                 }
                 if count > 0 {
                     rows.data.push(window.table.key(group as u32));
-                    rows.times.push(*release);
+                    rows.times.push(*release - 1);
                     rows.diffs.push(count);
                 } else if count < 0 {
                     let key = window.table.key(group as u32).to_vec();
                     errors.data.push(KeyError { key, fault: Fault::Negative { row: Vec::new(), count } });
-                    errors.times.push(*release);
+                    errors.times.push(*release - 1);
                     errors.diffs.push(1);
                 }
             }
@@ -188,7 +189,7 @@ impl Unfinished {
 ///     input.send_batch(&mut Updates { data: keyed, times: vec![10, 20, 20], diffs: vec![1, -1, 1] });
 ///     captured
 /// });
-/// assert_eq!(captured.extract(), [(60, vec![("09:00 2".to_string(), 60, 1)])]);
+/// assert_eq!(captured.extract(), [(59, vec![("09:00 2".to_string(), 59, 1)])]);
 /// ```
 pub fn emit_final<'scope>(
     stream: UpdateStream<'scope, Keyed<NoValue>>,
@@ -214,7 +215,7 @@ pub fn emit_final<'scope>(
                 let keyed = &batch.data;
                 let live = (0..batch.len()).map(|row| (batch.times[row], keyed.bucket(row)));
                 let first =
-                    live.filter(|(time, release)| !is_released(*time, *release)).map(|(_, release)| release).min();
+                    live.filter(|(time, release)| !is_released(*time, *release)).map(|(_, release)| release - 1).min();
                 if let Some(first) = first {
                     if held.as_ref().is_none_or(|[held, _]| first < *held.time()) {
                         held = Some([capability.delayed(&first, 0), capability.delayed(&first, 1)]);
@@ -245,7 +246,7 @@ pub fn emit_final<'scope>(
             let (mut rows_output, mut error_output) = (rows_output.activate(), error_output.activate());
             while let Some([held, error_held]) = &mut held {
                 // What is given out now is not before the first; the capabilities must not be after it.
-                let Some(earliest) = unfinished.earliest() else { break };
+                let Some(earliest) = unfinished.earliest().map(|release| release - 1) else { break };
                 if *held.time() < earliest {
                     held.downgrade(&earliest);
                     error_held.downgrade(&earliest);
@@ -299,7 +300,7 @@ mod tests {
             let (mut rows, mut errors) = (History::new(), History::new());
             for ((row, release), time, diff) in &changes {
                 if time < release {
-                    *rows.entry(*release).or_default().entry(row.clone()).or_default() += diff;
+                    *rows.entry(*release - 1).or_default().entry(row.clone()).or_default() += diff;
                 }
             }
             for (time, rows) in &mut rows {
@@ -351,7 +352,7 @@ mod tests {
         // In steps of one row.
         let (first, _) = unfinished.take(1);
         let (second, _) = unfinished.take(1);
-        assert_eq!((first.times, first.diffs, second.times), (vec![10], vec![2], vec![20]));
+        assert_eq!((first.times, first.diffs, second.times), (vec![9], vec![2], vec![19]));
         assert!(unfinished.is_empty());
     }
 }

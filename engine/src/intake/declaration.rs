@@ -50,6 +50,8 @@ pub(crate) struct Declaration {
     pub is_static: bool,
     /// Whether a table without event time goes by the wall clock instead of the session's event time.
     pub by_clock: bool,
+    /// Whether rows that were pushed into a channel can't be taken back.
+    pub append_only: bool,
     /// The statement that declared it, for `SHOW CREATE`.
     pub text: String,
     /// What the last reading for a single answer has counted.
@@ -103,6 +105,7 @@ impl Declaration {
             bounded,
             is_static: self.is_static,
             append_only: !matches!(self.origin, Origin::Memory),
+            taken_back: matches!(self.origin, Origin::Channel) && !self.append_only,
         }
     }
 }

@@ -22,6 +22,8 @@ pub(crate) struct TableOptions {
     pub cut_by_data: Option<bool>,
     /// `time = 'clock'`, or `'session'`.
     pub by_clock: bool,
+    /// `append_only = 'true'`: rows that are pushed never leave.
+    pub append_only: Option<bool>,
 }
 
 /// Takes the engine's options out of a table's; the rest is the connector's.
@@ -44,6 +46,7 @@ pub(crate) fn split(options: Options) -> Result<(TableOptions, Options)> {
             "mode" => own.stream = Some(either("stream", "batch")?),
             "cut" => own.cut_by_data = Some(either("data", "round")?),
             "time" => own.by_clock = either("clock", "session")?,
+            "append_only" => own.append_only = Some(either("true", "false")?),
             "resolution" => own.resolution = Some(length()?),
             "idle_timeout" | "scan.watermark.idle-timeout" => own.idle_timeout = Some(length()?),
             "max_ahead" => own.max_ahead = Some(length()?),

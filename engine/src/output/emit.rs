@@ -11,12 +11,12 @@ use arrow::compute::{SortColumn, lexsort_to_indices};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow_row::{RowConverter, SortField};
 use headwater_connectors::{Emission, Op, OutputMode};
-use headwater_operators::time::{SINCE_EVER, Time, from_micros, to_micros};
-use headwater_operators::{Payload, Updates, keyed};
+use headwater_operators::time::{SINCE_EVER, Time, to_micros};
+use headwater_operators::{Updates, keyed};
 
-use crate::columns::{Columns, event_times};
+use crate::columns::{Columns, FULL};
 use crate::error::{Error, Result};
-use crate::plan::{Order, Plan, Watermark};
+use crate::plan::{AnyRows, Order, Plan};
 use crate::render::RowError;
 use crate::worker::Changes;
 
@@ -29,12 +29,12 @@ pub(crate) struct Shape {
     schema: SchemaRef,
     /// Whether the changes at one time are already consolidated.
     consolidated: bool,
-    /// When a row is final, if it can be retracted before.
-    final_at: Option<Watermark>,
     /// Columns that identify a row.
     key: Option<Vec<usize>>,
     /// The order of a whole result.
     presentation: Vec<Order>,
+    /// Where any rows will do: which.
+    any: Option<AnyRows>,
 }
 
 impl Shape {
@@ -46,9 +46,9 @@ impl Shape {
             rows: root.schema.clone(),
             schema: plan.schema.clone(),
             consolidated: plan.root_is_consolidated() && visible == root.schema.fields().len(),
-            final_at: root.properties.final_at,
             key: root.properties.key.clone().filter(|key| key.iter().all(|column| *column < visible)),
             presentation: plan.presentation.clone(),
+            any: plan.any,
         }
     }
 }
@@ -79,12 +79,8 @@ pub(crate) struct Emitter {
     pending: Vec<Updates<Columns>>,
     pending_errors: Vec<(RowError, Time, i64)>,
     errors: BTreeMap<RowError, i64>,
-    /// Append mode: rows that wait to be final, by the time at which they are.
-    waiting: BTreeMap<(Time, Vec<u8>), i64>,
     /// Complete mode: the whole result.
     result: BTreeMap<Vec<u8>, i64>,
-    /// Whether the query was stopped, so that its end makes nothing final.
-    pub stopped: bool,
 }
 
 fn converter(schema: &SchemaRef, columns: impl Iterator<Item = usize>) -> Result<RowConverter> {
@@ -114,9 +110,7 @@ impl Emitter {
             pending: Vec::new(),
             pending_errors: Vec::new(),
             errors: BTreeMap::new(),
-            waiting: BTreeMap::new(),
             result: BTreeMap::new(),
-            stopped: false,
         })
     }
 
@@ -158,11 +152,23 @@ impl Emitter {
         self.errors.keys().next()
     }
 
+    /// Whether rows enough have come for an answer of which any will do.
+    pub fn has_enough(&self) -> bool {
+        let rows = || self.pending.iter().flat_map(|updates| &updates.diffs).sum::<i64>();
+        self.shape.any.is_some_and(|any| usize::try_from(rows()).unwrap_or(0) >= any.offset.saturating_add(any.limit))
+    }
+
     /// Everything closed and not yet emitted. `None` while the view is in error.
     ///
-    /// Errors: the end of the input with errors in the view; a negative multiplicity; a retraction of a final row.
+    /// Errors: the end of the input with errors in the view; a negative multiplicity; a retraction in append mode; more
+    /// text than one batch holds.
     pub fn emit(&mut self) -> Result<Option<Emission>> {
-        let frontier = self.frontier();
+        let mut frontier = self.frontier();
+        if self.has_enough() {
+            // Nothing that comes takes back what is here, and a row in error that was read beside it is not of it.
+            self.pending_errors.clear();
+            frontier = None;
+        }
         self.apply_errors(frontier);
         if let Some(error) = self.errors.keys().next() {
             if frontier.is_none() {
@@ -175,12 +181,11 @@ impl Emitter {
         self.emitted = frontier;
         let given = match self.mode {
             OutputMode::Changelog => self.changelog(closed)?,
-            OutputMode::Append if self.shape.final_at.is_none() => self.appended(closed)?,
-            OutputMode::Append => self.finals(closed, frontier)?,
+            OutputMode::Append => self.appended(closed)?,
             OutputMode::Update => self.upserts(closed)?,
             OutputMode::Complete => self.complete(closed, frontier)?,
         };
-        let mut rows = Columns::concat(&given.rows.iter().collect::<Vec<_>>());
+        let mut rows = Columns::answer(&given.rows.iter().collect::<Vec<_>>(), &self.shape.rows)?;
         rows.arrays.truncate(self.shape.schema.fields().len());
         let rows = if given.ops.is_empty() {
             RecordBatch::new_empty(self.shape.schema.clone())
@@ -232,7 +237,11 @@ impl Emitter {
 
     /// Sums the diffs of equal rows at equal times (at all times, if not `by_time`), in order of time, then row.
     fn consolidate(&self, closed: Vec<Updates<Columns>>, by_time: bool) -> Result<Updates<Columns>> {
-        let all = Updates::concat(&closed.iter().collect::<Vec<_>>());
+        let all = Updates {
+            data: Columns::answer(&closed.iter().map(|updates| &updates.data).collect::<Vec<_>>(), &self.shape.rows)?,
+            times: closed.iter().flat_map(|updates| updates.times.iter().copied()).collect(),
+            diffs: closed.iter().flat_map(|updates| updates.diffs.iter().copied()).collect(),
+        };
         if all.is_empty() {
             return Ok(all);
         }
@@ -282,49 +291,13 @@ impl Emitter {
     }
 
     fn appended(&self, closed: Vec<Updates<Columns>>) -> Result<Given> {
-        if closed.iter().any(|u| u.diffs.iter().any(|d| *d < 0)) {
+        let given = self.changelog(closed)?;
+        if given.ops.contains(&Op::Delete) {
             return Err(Error::data(
                 "a row that append mode has already written was retracted: the source deletes or updates rows; \
                  use the output mode 'update', 'complete' or 'changelog'",
             ));
         }
-        self.changelog(closed)
-    }
-
-    fn finals(&mut self, closed: Vec<Updates<Columns>>, frontier: Option<Time>) -> Result<Given> {
-        let Some(final_at) = self.shape.final_at else { return Ok(Given::default()) };
-        for updates in &closed {
-            let rows = self.converter.convert_columns(&updates.data.arrays)?;
-            let ends = event_times(&updates.data.arrays[final_at.column])?;
-            for (i, end) in ends.iter().enumerate() {
-                let release = end.map_or(Time::MAX, |end| from_micros(end).saturating_add(final_at.delay));
-                let count = self.waiting.entry((release, rows.row(i).data().to_vec())).or_default();
-                *count += updates.diffs[i];
-            }
-        }
-        let ready = match frontier {
-            None if self.stopped => BTreeMap::new(),
-            None => std::mem::take(&mut self.waiting),
-            Some(frontier) => {
-                let later = self.waiting.split_off(&(frontier.saturating_add(1), Vec::new()));
-                std::mem::replace(&mut self.waiting, later)
-            }
-        };
-        let mut given = Given::default();
-        let mut rows = Vec::new();
-        for ((release, row), count) in ready {
-            match count {
-                0 => {}
-                1.. => {
-                    given.ops.push(Op::Insert);
-                    given.counts.push(count.unsigned_abs());
-                    given.times.push(to_micros(release));
-                    rows.push(row);
-                }
-                _ => return Err(Error::data("a row that was already final was retracted")),
-            }
-        }
-        given.rows = vec![self.decode(&rows)?];
         Ok(given)
     }
 
@@ -357,7 +330,7 @@ impl Emitter {
                 indices.push(i);
             }
         }
-        given.rows = vec![net.data.gather(&indices)];
+        given.rows = vec![net.data.pick(&indices, &self.shape.rows)?];
         Ok(given)
     }
 
@@ -378,8 +351,10 @@ impl Emitter {
         if self.result.values().any(|count| *count < 0) {
             return Err(Error::data("a row was retracted more often than it was inserted"));
         }
-        let rows: Vec<_> = self.result.keys().cloned().collect();
-        let counts: Vec<u64> = self.result.values().map(|c| c.unsigned_abs()).collect();
+        let (rows, counts): (Vec<_>, Vec<u64>) = match self.shape.any {
+            None => self.result.iter().map(|(row, count)| (row.clone(), count.unsigned_abs())).unzip(),
+            Some(any) => cut(&self.result, any),
+        };
         let columns = self.decode(&rows)?;
         let order = presentation_order(&columns, &self.shape.presentation)?;
         let time = to_micros(frontier.map_or(Time::MAX, |f| f.saturating_sub(1)));
@@ -387,7 +362,7 @@ impl Emitter {
             None => Given { rows: vec![columns], counts, ..Given::default() },
             Some(order) => Given {
                 counts: order.iter().map(|&i| counts[i as usize]).collect(),
-                rows: vec![columns.gather(&order)],
+                rows: vec![columns.pick(&order, &self.shape.rows)?],
                 ..Given::default()
             },
         };
@@ -396,9 +371,39 @@ impl Emitter {
 
     fn decode(&self, rows: &[Vec<u8>]) -> Result<Columns> {
         let parser = self.converter.parser();
-        let arrays = self.converter.convert_rows(rows.iter().map(|r| parser.parse(r)))?;
-        Ok(Columns { arrays, rows: rows.len() })
+        let (mut parts, mut start, mut bytes) = (Vec::new(), 0, 0);
+        for (place, row) in rows.iter().enumerate() {
+            // The columns of text in a batch have offsets of 32 bits.
+            if place > start && bytes + row.len() > FULL {
+                parts.push(start..place);
+                (start, bytes) = (place, 0);
+            }
+            bytes += row.len();
+        }
+        parts.push(start..rows.len());
+        let decode = |part: std::ops::Range<usize>| -> Result<Columns> {
+            let count = part.len();
+            let arrays = self.converter.convert_rows(rows[part].iter().map(|row| parser.parse(row)))?;
+            Ok(Columns { arrays, rows: count })
+        };
+        let parts = parts.into_iter().map(decode).collect::<Result<Vec<_>>>()?;
+        match <[Columns; 1]>::try_from(parts) {
+            Ok([whole]) => Ok(whole),
+            Err(parts) => Columns::answer(&parts.iter().collect::<Vec<_>>(), &self.shape.rows),
+        }
     }
+}
+
+/// The rows of an answer of which any will do, with how often each is there.
+fn cut(result: &BTreeMap<Vec<u8>, i64>, any: AnyRows) -> (Vec<Vec<u8>>, Vec<u64>) {
+    let (mut skip, mut left) = (any.offset as u64, any.limit as u64);
+    let kept = result.iter().map(|(row, count)| {
+        let skipped = count.unsigned_abs().min(skip);
+        let copies = (count.unsigned_abs() - skipped).min(left);
+        (skip, left) = (skip - skipped, left - copies);
+        (row.clone(), copies)
+    });
+    kept.filter(|(_, copies)| *copies > 0).unzip()
 }
 
 /// The order in which to show rows: the plan's, ties by all columns; `None` to leave them.

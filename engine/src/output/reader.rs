@@ -99,7 +99,6 @@ impl Reader {
     fn emit(&mut self) -> Result<Option<Emission>> {
         self.check_below()?;
         self.last = Instant::now();
-        self.emitter.stopped = self.published.node.is_stopped();
         self.emitter.emit()
     }
 
@@ -114,7 +113,7 @@ impl Reader {
     ///
     /// Errors: a row in error; why the query can't go on; that it was cancelled.
     pub fn finish(&mut self) -> Result<RecordBatch> {
-        while self.emitter.frontier().is_some() {
+        while self.emitter.frontier().is_some() && !self.emitter.has_enough() {
             self.news.check(self.cancels)?;
             let changes = self.outbox.wait(Instant::now() + LOOK);
             self.absorb(changes)?;

@@ -23,8 +23,10 @@ pub struct TableMeta {
     pub bounded: bool,
     /// Whether all rows are at the smallest time and the input is closed then.
     pub is_static: bool,
-    /// Whether no row ever leaves.
+    /// Whether rows are events, which don't leave.
     pub append_only: bool,
+    /// Whether whoever pushes rows may take them back all the same.
+    pub taken_back: bool,
 }
 
 /// How a table's event-time column relates to time.
@@ -95,6 +97,7 @@ impl RelationSource {
                 late_rows: watermark.is_some(),
                 key: None,
                 fails: false,
+                taken_back: meta.taken_back && !meta.is_static,
             },
             bounded: meta.bounded || meta.is_static,
             definition: None,

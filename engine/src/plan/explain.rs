@@ -76,12 +76,12 @@ impl Tree<'_> {
                     let _ = write!(line, " filter {}", texts.join(" AND "));
                 }
                 let whole = exprs.len() == self.plan.nodes[*input].schema.fields().len()
-                    && exprs.iter().enumerate().all(|(i, e)| super::analysis::column_of(e) == Some(i));
+                    && exprs.iter().enumerate().all(|(i, e)| super::exprs::column_of(e) == Some(i));
                 if !whole {
                     let texts: Vec<_> = exprs
                         .iter()
                         .zip(node.schema.fields())
-                        .map(|(expr, field)| match super::analysis::column_of(expr) {
+                        .map(|(expr, field)| match super::exprs::column_of(expr) {
                             Some(_) => expr.to_string(),
                             None => format!("{expr} AS {}", field.name()),
                         })
@@ -127,7 +127,12 @@ impl Tree<'_> {
                 }
                 line
             }
+            Op::Limit { rows, .. } => format!("Limit any {rows}"),
             Op::Union { .. } => "Union".into(),
+            Op::EmitFinal { input, final_at: Some(at) } => {
+                format!("EmitFinal {} behind {}", delay(at.delay), below(*input, &[at.column]))
+            }
+            Op::EmitFinal { final_at: None, .. } => "EmitFinal at the end".into(),
             Op::Negate { .. } => "Negate".into(),
         }
     }

@@ -12,10 +12,9 @@ use datafusion::logical_expr::{Expr, Operator};
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, IsNotNullExpr, IsNullExpr, Literal};
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr, create_physical_expr};
 
-use super::analysis::column_of;
 use super::or_null::OrNull;
 use crate::error::{Error, Result};
-use crate::sql::is_or_null;
+use crate::logical::is_or_null;
 
 /// An expression over a node's columns.
 pub(crate) type PExpr = Arc<dyn PhysicalExpr>;
@@ -107,6 +106,12 @@ fn rewrite_columns(expr: &PExpr, replace: impl Fn(usize) -> Option<PExpr>) -> Re
         Some(index) => Err(Error::internal(format!("the expression {expr} uses column {index}, which is not there"))),
         None => Ok(done.data),
     }
+}
+
+/// The column that `expr` is.
+pub(crate) fn column_of(expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
+    let expr: &dyn Any = expr.as_ref();
+    expr.downcast_ref::<Column>().map(Column::index)
 }
 
 /// Calls `f` with each use of a column.

@@ -1,14 +1,12 @@
 //! The physical incremental plan: every decision made, so that rendering is a straight walk.
 
 mod analysis;
+mod canonical;
 pub mod catalog;
+pub(crate) mod evaluate;
 pub mod explain;
 pub(crate) mod exprs;
-#[cfg(test)]
-pub(crate) mod golden;
 pub mod lower;
-#[cfg(test)]
-mod naive;
 mod or_null;
 
 use std::sync::Arc;
@@ -42,6 +40,17 @@ pub struct Plan {
     pub bounded: bool,
     /// What becomes of rows on which an expression fails. Expressions that are NULL then say so themselves.
     pub on_error: OnError,
+    /// Where any rows will do: which of those that come are the answer.
+    pub any: Option<AnyRows>,
+}
+
+/// An answer of which any rows will do: `LIMIT` without an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnyRows {
+    /// How many rows are left out.
+    pub offset: usize,
+    /// How many rows are kept at most.
+    pub limit: usize,
 }
 
 /// What becomes of a row on which an expression fails, and of a group whose result can't be computed.
@@ -84,6 +93,11 @@ impl Plan {
         self.schema.fields().len()
     }
 
+    /// How many rows of the answer are enough: once so many have come, whatever else would come is not wanted.
+    pub fn enough(&self) -> Option<usize> {
+        self.any.map(|any| any.offset.saturating_add(any.limit))
+    }
+
     /// Whether some operator releases state behind the watermark, so that tables are read without their late rows.
     pub fn releases(&self) -> bool {
         self.nodes.iter().any(|node| node.op.retain().is_some())
@@ -121,6 +135,13 @@ pub enum Purpose {
     Output(OutputMode),
 }
 
+impl Properties {
+    /// Whether no row ever leaves, whatever happens.
+    pub fn stays(&self) -> bool {
+        self.retracts.is_none() && !self.taken_back
+    }
+}
+
 impl Plan {
     /// Whether the changes of the answer at one time never hold a row twice: where operators that give consolidated
     /// changes are followed only by projections that keep all their columns.
@@ -128,7 +149,7 @@ impl Plan {
         let mut node = self.root;
         loop {
             match &self.nodes[node].op {
-                Op::Reduce { .. } | Op::Distinct { .. } | Op::TopK { .. } => return true,
+                Op::Reduce { .. } | Op::Distinct { .. } | Op::TopK { .. } | Op::EmitFinal { .. } => return true,
                 Op::Mfp { input, exprs, .. } => {
                     let kept: std::collections::BTreeSet<usize> = exprs
                         .iter()
@@ -181,6 +202,9 @@ pub struct Node {
 pub struct Properties {
     /// Why rows may be retracted: the operator's name; `None` when no row ever leaves.
     pub retracts: Option<String>,
+    /// Whether rows that are events may be taken back by whoever pushed them: what keeps state follows, and output mode
+    /// append ends with an error if it happens.
+    pub taken_back: bool,
     /// Columns whose value is never further behind a row's time than a delay: event-time columns.
     pub watermarks: Vec<Watermark>,
     /// When a row can no longer change: behind this window end. Set where state is released.
@@ -344,10 +368,27 @@ pub enum Op {
         /// How many rows are kept at most; `None` for all.
         limit: Option<usize>,
     },
+    /// Up to so many rows on each worker, whichever come first; the answer keeps [`Plan::any`] of them. For answers over
+    /// what is never retracted only: a maintained view must be a function of its input.
+    Limit {
+        /// The input.
+        input: NodeId,
+        /// How many rows.
+        rows: usize,
+    },
     /// The rows of all inputs.
     Union {
         /// The inputs, of one schema.
         inputs: Vec<NodeId>,
+    },
+    /// The input's rows, each once, when they can't be retracted any more: what output mode append gives. With
+    /// `final_at` a row is final behind the watermark; all are when every input is closed, and none when the query is
+    /// stopped before.
+    EmitFinal {
+        /// The input.
+        input: NodeId,
+        /// When a row is final: a column of the input. `None` where only the end makes it so.
+        final_at: Option<Watermark>,
     },
     /// The input with its diffs negated; only below a union that makes it whole.
     Negate {
@@ -367,6 +408,8 @@ impl Op {
             | Op::Distinct { input, .. }
             | Op::Reduce { input, .. }
             | Op::TopK { input, .. }
+            | Op::Limit { input, .. }
+            | Op::EmitFinal { input, .. }
             | Op::Negate { input } => vec![*input],
             Op::Join { left, right, .. } | Op::Semi { left, right, .. } => vec![*left, *right],
             Op::Union { inputs } => inputs.clone(),

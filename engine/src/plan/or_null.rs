@@ -11,7 +11,9 @@ use datafusion::common::{DataFusionError, Result};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
 
-use super::exprs::PExpr;
+use super::evaluate::evaluate;
+
+type PExpr = Arc<dyn PhysicalExpr>;
 
 /// The expression, or NULL where it fails. A row's value is what it would be in a batch of its own: a batch on which the
 /// expression fails is cut in two until the rows that fail stand alone.
@@ -47,7 +49,7 @@ impl PhysicalExpr for OrNull {
     }
 
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
-        if let Ok(value) = self.0.evaluate(batch) {
+        if let Ok(value) = evaluate(&self.0, batch) {
             return Ok(value);
         }
         let rows = batch.num_rows();

@@ -6,7 +6,7 @@ use headwater_operators::join::Joined;
 use headwater_operators::keyed::NoValue;
 use headwater_operators::{Keyed, Payload, Rows, UpdateStream, Updates};
 
-use super::chain::{ErrorStream, Step, Steps, run};
+use super::chain::{ErrorStream, Open, Step, Steps, run};
 use super::codec::Codec;
 use super::join::{Arranging, JoinedColumns};
 use super::top_k::RankedRows;
@@ -22,6 +22,8 @@ pub(super) struct Flow<'scope> {
 pub(super) enum Source<'scope> {
     /// Columns.
     Columns(UpdateStream<'scope, Columns>),
+    /// Rows as bytes.
+    Rows(UpdateStream<'scope, Rows>, Rc<Codec>),
     /// Rows as keys.
     Keys(UpdateStream<'scope, Keyed<NoValue>>, Rc<Codec>),
     /// Key columns, then results.
@@ -62,31 +64,51 @@ impl<'scope> Flow<'scope> {
     ) -> UpdateStream<'scope, O> {
         let Flow { source, steps } = self;
         match source {
-            Source::Columns(stream) => run(stream, name, steps, |updates| updates, close, errors),
+            Source::Columns(stream) => {
+                let source = Open { open: |updates| updates, weigh: |_: &Columns| 0 };
+                run(stream, name, steps, source, close, errors)
+            }
+            Source::Rows(stream, codec) => {
+                let columns = move |rows: Rows| Columns { arrays: codec.decode(&rows), rows: rows.len() };
+                let weigh = |rows: &Rows| rows.bytes().len();
+                run(stream, name, steps, Open { open: move |u| with(u, &columns), weigh }, close, errors)
+            }
             Source::Keys(stream, codec) => {
-                let open =
+                let columns =
                     move |keyed: Keyed<NoValue>| Columns { arrays: codec.decode(&keyed.keys), rows: keyed.len() };
-                run(stream, name, steps, move |u| with(u, &open), close, errors)
+                let weigh = |keyed: &Keyed<NoValue>| keyed.keys.bytes().len();
+                run(stream, name, steps, Open { open: move |u| with(u, &columns), weigh }, close, errors)
             }
             Source::Groups(stream, codec) => {
-                let open = move |keyed: Keyed<Columns>| {
+                let columns = move |keyed: Keyed<Columns>| {
                     let mut arrays = codec.decode(&keyed.keys);
                     arrays.extend(keyed.vals.arrays);
                     Columns { arrays, rows: keyed.hashes.len() }
                 };
-                run(stream, name, steps, move |u| with(u, &open), close, errors)
+                let weigh = |keyed: &Keyed<Columns>| keyed.keys.bytes().len();
+                run(stream, name, steps, Open { open: move |u| with(u, &columns), weigh }, close, errors)
             }
             Source::Ranked(stream, rows) => {
-                run(stream, name, steps, move |u| with(u, |keyed| rows.decode(&keyed)), close, errors)
+                let columns = move |keyed: Keyed<Rows>| rows.decode(&keyed);
+                run(stream, name, steps, Open { open: move |u| with(u, &columns), weigh: bytes }, close, errors)
             }
             Source::Arranged(stream, rows) => {
-                run(stream, name, steps, move |u| with(u, |keyed| rows.decode(&keyed)), close, errors)
+                let columns = move |keyed: Keyed<Rows>| rows.decode(&keyed);
+                run(stream, name, steps, Open { open: move |u| with(u, &columns), weigh: bytes }, close, errors)
             }
             Source::Joined(stream, pairs) => {
-                run(stream, name, steps, move |u| with(u, |joined| pairs.decode(&joined)), close, errors)
+                let columns = move |joined: Joined| pairs.decode(&joined);
+                let weigh = |joined: &Joined| {
+                    joined.keys.bytes().len() + joined.lefts.bytes().len() + joined.rights.bytes().len()
+                };
+                run(stream, name, steps, Open { open: move |u| with(u, &columns), weigh }, close, errors)
             }
         }
     }
+}
+
+fn bytes(keyed: &Keyed<Rows>) -> usize {
+    keyed.keys.bytes().len() + keyed.vals.bytes().len()
 }
 
 /// The updates with other data for the same records.

@@ -12,7 +12,7 @@ use arrow::error::ArrowError;
 use headwater_operators::Updates;
 use headwater_operators::window::Windows;
 
-use super::chain::{Errors, Step};
+use super::chain::{Errors, Step, spread};
 use crate::columns::{Columns, sound};
 
 /// Microseconds since the epoch of a timestamp or date column, rounded down; NULL where the value is NULL.
@@ -54,9 +54,9 @@ impl Hop {
         Hop { time, windows: sound(windows.map_err(|e| ArrowError::InvalidArgumentError(e.to_string()))), fields }
     }
 
-    fn column(&self, starts: Vec<i64>) -> ArrayRef {
+    fn column(&self, starts: &[i64]) -> ArrayRef {
         let ends: Int64Array = starts.iter().map(|s| self.windows.end(*s)).collect::<Vec<_>>().into();
-        let columns = [Int64Array::from(starts), ends]
+        let columns = [Int64Array::from(starts.to_vec()), ends]
             .into_iter()
             .zip(&self.fields)
             .map(|(column, field)| {
@@ -69,14 +69,14 @@ impl Hop {
 }
 
 impl Step for Hop {
-    fn apply(&mut self, updates: Updates<Columns>, _errors: &mut Errors) -> Updates<Columns> {
+    fn apply(&mut self, updates: Updates<Columns>, _errors: &mut Errors, out: &mut Vec<Updates<Columns>>) {
         let mut updates = updates;
         let times = micros(&updates.data.arrays[self.time]);
         let mut starts = Vec::new();
         if self.windows.size() == self.windows.slide() && times.null_count() == 0 {
             self.windows.last_starts(times.values(), &mut starts);
-            updates.data.arrays.push(self.column(starts));
-            return updates;
+            updates.data.arrays.push(self.column(&starts));
+            return out.push(updates);
         }
         let mut rows = Vec::with_capacity(updates.len() * self.expansion());
         if times.null_count() == 0 {
@@ -87,9 +87,10 @@ impl Step for Hop {
                 rows.resize(starts.len(), row as u32);
             }
         }
-        let mut updates = updates.gather(&rows);
-        updates.data.arrays.push(self.column(starts));
-        updates
+        spread(&updates, &rows, |mut part, range| {
+            part.data.arrays.push(self.column(&starts[range]));
+            out.push(part);
+        });
     }
 
     fn fallible(&self) -> bool {

@@ -22,9 +22,11 @@ use datafusion::physical_expr::utils::collect_columns;
 use headwater_operators::Updates;
 
 use super::RowError;
-use super::chain::{Errors, Step};
-use crate::columns::{Columns, sound};
+use super::chain::{Errors, Step, slice};
+use crate::columns::{Columns, FULL, sound};
 use crate::plan::can_fail;
+use crate::plan::evaluate::{evaluate, is_deep};
+use crate::shield;
 
 /// Filter, map and project in one step; see the module.
 pub(crate) struct Mfp {
@@ -36,6 +38,8 @@ pub(crate) struct Mfp {
     /// The input, for messages.
     input: SchemaRef,
     fallible: bool,
+    /// Whether some expression is nested deeply.
+    deep: bool,
 }
 
 struct Stage {
@@ -61,6 +65,13 @@ impl Mfp {
         predicates: &[Arc<dyn PhysicalExpr>],
         exprs: &[Arc<dyn PhysicalExpr>],
     ) -> Self {
+        match predicates.iter().chain(exprs).any(is_deep) {
+            true => shield::ample(|| Mfp { deep: true, ..Mfp::of(input, predicates, exprs) }),
+            false => Mfp::of(input, predicates, exprs),
+        }
+    }
+
+    fn of(input: &SchemaRef, predicates: &[Arc<dyn PhysicalExpr>], exprs: &[Arc<dyn PhysicalExpr>]) -> Self {
         let predicates: Vec<_> = predicates.iter().map(|e| checked(e.clone(), input)).collect();
         let exprs: Vec<_> = exprs.iter().map(|e| checked(e.clone(), input)).collect();
         let fallible = predicates.iter().chain(&exprs).any(|e| can_fail(e, input));
@@ -84,7 +95,7 @@ impl Mfp {
                 None => Output::Computed(expr),
             })
             .collect();
-        Mfp { predicates: stages, outputs, output_schema, input: input.clone(), fallible }
+        Mfp { predicates: stages, outputs, output_schema, input: input.clone(), fallible, deep: false }
     }
 
     /// The step that keeps the columns of `projection`.
@@ -95,6 +106,7 @@ impl Mfp {
             output_schema: input.clone(),
             input: input.clone(),
             fallible: false,
+            deep: false,
         }
     }
 
@@ -105,7 +117,7 @@ impl Mfp {
         for stage in &self.predicates {
             let batch = batch(&data, &stage.schema);
             let fails = |error| Failure::new(&stage.expr, &error);
-            let mask = match stage.expr.evaluate(&batch).map_err(fails)? {
+            let mask = match evaluate(&stage.expr, &batch).map_err(fails)? {
                 ColumnarValue::Scalar(ScalarValue::Boolean(Some(true))) => continue,
                 ColumnarValue::Scalar(_) => return Ok((Columns::default(), Some(Vec::new()))),
                 ColumnarValue::Array(mask) => mask,
@@ -133,7 +145,7 @@ impl Mfp {
                 Output::Column(column) => Ok(data.arrays[*column].clone()),
                 Output::Computed(expr) => {
                     let batch = evaluated.get_or_insert_with(|| batch(&data, &self.output_schema));
-                    let value = expr.evaluate(batch).and_then(|v| v.into_array(data.rows));
+                    let value = evaluate(expr, batch).and_then(|v| v.into_array(data.rows));
                     value.map_err(|error| Failure::new(expr, &error))
                 }
             })
@@ -163,26 +175,31 @@ impl Mfp {
 }
 
 impl Step for Mfp {
-    fn apply(&mut self, updates: Updates<Columns>, errors: &mut Errors) -> Updates<Columns> {
+    fn apply(&mut self, updates: Updates<Columns>, errors: &mut Errors, out: &mut Vec<Updates<Columns>>) {
         let unchanged = |(place, output): (usize, &Output)| matches!(output, Output::Column(c) if *c == place);
         if self.predicates.is_empty()
             && self.outputs.len() == updates.data.arrays.len()
             && self.outputs.iter().enumerate().all(unchanged)
         {
-            return updates;
+            return out.push(updates);
         }
         if self.predicates.is_empty() && self.outputs.iter().all(|o| matches!(o, Output::Column(_))) {
             let arrays = self.outputs.iter().filter_map(|output| match output {
                 Output::Column(column) => Some(updates.data.arrays[*column].clone()),
                 Output::Computed(_) => None,
             });
-            return Updates { data: Columns { arrays: arrays.collect(), rows: updates.data.rows }, ..updates };
+            return out
+                .push(Updates { data: Columns { arrays: arrays.collect(), rows: updates.data.rows }, ..updates });
         }
-        let mut out = Vec::with_capacity(1);
-        self.bisect(updates, &mut out, errors);
-        match out.len() {
-            1 => out.swap_remove(0),
-            _ => Updates::concat(&out.iter().collect::<Vec<_>>()),
+        let before = out.len();
+        match self.deep {
+            true => shield::ample(|| self.bisect(updates, out, errors)),
+            false => self.bisect(updates, out, errors),
+        }
+        // The pieces of a batch on which a row failed are one batch again, if they fit one.
+        if out.len() > before + 1 && out[before..].iter().map(|part| part.data.weight()).sum::<usize>() <= FULL {
+            let pieces = out.split_off(before);
+            out.push(Updates::concat(&pieces.iter().collect::<Vec<_>>()));
         }
     }
 
@@ -216,16 +233,6 @@ pub(crate) fn describe(data: &Columns, schema: &SchemaRef, row: usize) -> String
         format!("{} = {}", field.name(), value.unwrap_or_else(|e| e.to_string()))
     });
     values.collect::<Vec<_>>().join(", ")
-}
-
-/// Updates in a range, without copying columns.
-pub(crate) fn slice(updates: &Updates<Columns>, range: std::ops::Range<usize>) -> Updates<Columns> {
-    let arrays = updates.data.arrays.iter().map(|a| a.slice(range.start, range.len())).collect();
-    Updates {
-        data: Columns { arrays, rows: range.len() },
-        times: updates.times[range.clone()].to_vec(),
-        diffs: updates.diffs[range].to_vec(),
-    }
 }
 
 /// The schema with typed NULL for the columns that aren't needed, so that they need no filtering. All columns may be

@@ -5,14 +5,20 @@
 //! ([`Inputs::arrangement`]). Rows that fail go to a stream of errors beside the rows that don't.
 
 use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use headwater_operators::accumulate::accumulate;
 use headwater_operators::arrange::{Arranged, Arrangement, arrange};
 use headwater_operators::combine::{Combiner, SumDiffs};
 use headwater_operators::distinct::distinct;
+use headwater_operators::emit_final::emit_final;
+use headwater_operators::guard::Guard;
 use headwater_operators::join::{anti as anti_join, join, semi};
-use headwater_operators::keyed::NoValue;
+use headwater_operators::keyed::{KEEP, NoValue};
+use headwater_operators::retain::retain;
+use headwater_operators::run_end::RunEnd;
 use headwater_operators::time::{SINCE_EVER, Time};
 use headwater_operators::top_k::top_k;
 use headwater_operators::{Fault, KeyError, Keyed, Payload, Rows, UpdateStream, Updates};
@@ -23,7 +29,7 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::core::Concatenate;
 use timely::dataflow::operators::generic::operator::{Operator, empty, source};
 
-use crate::columns::Columns;
+use crate::columns::{Columns, FULL};
 use crate::plan::{NodeId, OnError, Op, Plan, Relation};
 
 mod accumulators;
@@ -33,6 +39,7 @@ mod flow;
 mod hop;
 mod join;
 mod keys;
+mod limit;
 mod mfp;
 mod top_k;
 mod unnest;
@@ -43,11 +50,13 @@ pub(crate) mod testing;
 mod tests;
 
 use accumulators::{Blueprint, CombineCounts};
-use chain::{ErrorStream, Negate};
+use chain::{ErrorStream, Negate, Open};
+use codec::Codec;
 use flow::{Flow, Source};
 use hop::Hop;
 use join::{Arranging, JoinedColumns};
-use keys::{buckets, codec, keyed, pick};
+use keys::{buckets, codec, keyed, pick, verbatim};
+use limit::Limit;
 use mfp::{Mfp, describe};
 use top_k::RankedRows;
 use unnest::Unnest;
@@ -88,6 +97,9 @@ pub trait Inputs<'scope> {
     /// added over arrangements that were compacted. Output at earlier times is to be read as at this time.
     fn as_of(&self) -> Time;
 
+    /// How the query's run ends, told before its inputs are closed: stopped, nothing more of it becomes final.
+    fn run_end(&self) -> RunEnd;
+
     /// An arrangement that exists on this worker, of the collection with this fingerprint by these columns, readable at the
     /// as-of. Which there are is what [`Sharing::of`] was told.
     fn arrangement(&mut self, collection: u64, key: &[usize]) -> Option<Arrangement>;
@@ -122,6 +134,35 @@ pub fn render<'scope>(plan: &Plan, scope: Scope<'scope, Time>, cx: &mut dyn Inpu
         _ => scope.concatenate(renderer.errors),
     };
     Rendered { ok, errors }
+}
+
+/// Stored rows as columns.
+pub(crate) fn decoded<'scope>(
+    stream: UpdateStream<'scope, Keyed<Rows>>,
+    codec: Arc<Codec>,
+    name: &str,
+) -> UpdateStream<'scope, Columns> {
+    let open = move |updates: Updates<Keyed<Rows>>| {
+        let Updates { data, times, diffs } = updates;
+        Updates { data: Columns { arrays: codec.decode(&data.keys), rows: data.keys.len() }, times, diffs }
+    };
+    let weigh = |keyed: &Keyed<Rows>| keyed.keys.bytes().len();
+    chain::run(stream, name, Vec::new(), Open { open, weigh }, |updates| updates, &mut Vec::new())
+}
+
+/// Ranges of stored rows whose columns fit a batch each.
+pub(crate) fn fitting(rows: &Rows) -> Vec<Range<usize>> {
+    let (mut fitting, mut start, mut begin) = (Vec::new(), 0, 0);
+    for (place, end) in rows.ends().iter().enumerate() {
+        if place > start && (*end - begin) as usize > FULL {
+            fitting.push(start..place);
+            (start, begin) = (place, rows.ends()[place - 1]);
+        }
+    }
+    if start < rows.len() {
+        fitting.push(start..rows.len());
+    }
+    fitting
 }
 
 /// Whether a node's arrangements can be used by other queries: one comes without the errors on the way to it.
@@ -257,6 +298,7 @@ impl<'scope> Renderer<'_, 'scope> {
             }
             Op::Unnest { input, column } => self.flow(*input).step(Unnest { column: *column }),
             Op::Negate { input } => self.flow(*input).step(Negate),
+            Op::Limit { input, rows } => self.flow(*input).step(Limit { rows: *rows }),
             Op::Union { inputs } => {
                 let streams: Vec<_> = inputs.iter().map(|input| self.columns(*input)).collect();
                 Flow::new(Source::Columns(self.scope.concatenate(streams)))
@@ -280,7 +322,7 @@ impl<'scope> Renderer<'_, 'scope> {
             }
             Op::Reduce { input, keys: key_columns, aggregates, retain, global } => {
                 let keys = codec(self.schema(*input), key_columns);
-                let append_only = plan.nodes[*input].properties.retracts.is_none();
+                let append_only = plan.nodes[*input].properties.stays();
                 let blueprint = Blueprint::new(aggregates, self.schema(*input), append_only);
                 let (encode, key_columns, prepare, retain) =
                     (keys.clone(), key_columns.clone(), blueprint.clone(), *retain);
@@ -314,6 +356,20 @@ impl<'scope> Renderer<'_, 'scope> {
                 });
                 Flow::new(Source::Ranked(stream, ranked))
             }
+            Op::EmitFinal { input, final_at } => {
+                let all: Vec<usize> = (0..node.schema.fields().len()).collect();
+                let rows = verbatim(&node.schema, &all);
+                let (encode, final_at) = (rows.clone(), *final_at);
+                let stream = self.flow(*input).close(&format!("{id}: rows"), &mut self.errors, move |updates| {
+                    let Updates { data, times, diffs } = updates;
+                    let bytes = encode.encode(&data.arrays, data.rows);
+                    Updates { data: keyed(bytes, buckets(&data, final_at), NoValue(data.rows)), times, diffs }
+                });
+                let (stream, errors) = self.emit_final(stream);
+                let (decode, schema) = (rows.clone(), node.schema.clone());
+                self.faults(errors, "the rows to append", move |error| row(&decode, &schema, &error.key));
+                Flow::new(Source::Rows(stream, rows))
+            }
             Op::Join { left, right, left_keys, right_keys } => {
                 let (lefts, left) = self.arranged(*left, left_keys);
                 let (rights, right) = self.arranged(*right, right_keys);
@@ -330,6 +386,25 @@ impl<'scope> Renderer<'_, 'scope> {
                 Flow::new(Source::Arranged(stream, left))
             }
         }
+    }
+
+    /// Rows once they are final. What is final already where the query begins is given there.
+    fn emit_final(
+        &self,
+        stream: UpdateStream<'scope, Keyed<NoValue>>,
+    ) -> (UpdateStream<'scope, Rows>, UpdateStream<'scope, Vec<KeyError>>) {
+        let (as_of, end) = (self.cx.as_of(), self.cx.run_end());
+        if as_of == SINCE_EVER {
+            return emit_final(stream, &end);
+        }
+        let (open, begun) = retain(stream, move |keyed: &Keyed<NoValue>| {
+            let begun = |row| keyed.bucket(row) <= as_of.saturating_add(1);
+            (0..keyed.hashes.len()).map(|row| if begun(row) { SINCE_EVER } else { KEEP }).collect()
+        });
+        let begun = retain(begun, move |keyed| vec![as_of.saturating_add(1); keyed.hashes.len()]).0;
+        let begun = map(begun, "final before", |keyed: Keyed<NoValue>| keyed.keys);
+        let (rows, errors) = emit_final(open, &end);
+        (self.scope.concatenate([begun, rows]), errors)
     }
 
     /// A node's output arranged by some columns: one that is here, or one that another dataflow shares, or a new one.
@@ -422,12 +497,15 @@ fn map<'scope, C: Payload, D: Payload>(
     name: &str,
     map: impl Fn(C) -> D + 'static,
 ) -> UpdateStream<'scope, D> {
+    let guard = Guard::new(name);
     stream.unary::<CapacityContainerBuilder<Updates<D>>, _, _, _>(Pipeline, name, move |_capability, _info| {
         move |input, output| {
-            input.for_each(|capability, updates| {
-                let Updates { data, times, diffs } = std::mem::take(updates);
-                let mut mapped = Updates { data: map(data), times, diffs };
-                output.session(&capability).give_container(&mut mapped);
+            guard.step(|| {
+                input.for_each(|capability, updates| {
+                    let Updates { data, times, diffs } = std::mem::take(updates);
+                    let mut mapped = Updates { data: map(data), times, diffs };
+                    output.session(&capability).give_container(&mut mapped);
+                });
             });
         }
     })

@@ -12,6 +12,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::datasource::MemTable;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use headwater_operators::arrange::Arrangement;
+use headwater_operators::run_end::RunEnd;
 use headwater_operators::time::Time;
 use headwater_operators::{Payload, UpdateStream, Updates};
 use timely::container::CapacityContainerBuilder;
@@ -115,6 +116,9 @@ impl<'scope> Inputs<'scope> for Streams<'scope> {
     }
     fn as_of(&self) -> Time {
         self.as_of
+    }
+    fn run_end(&self) -> RunEnd {
+        RunEnd::default()
     }
     fn arrangement(&mut self, collection: u64, key: &[usize]) -> Option<Arrangement> {
         self.shared.borrow().get(&(collection, key.to_vec())).cloned()
@@ -220,6 +224,7 @@ pub(crate) fn plan_with(sql: &str, tables: &Tables, know: impl Fn(&mut TableMeta
             bounded: false,
             is_static: false,
             append_only: false,
+            taken_back: false,
         };
         know(&mut meta);
         planner.register_table(meta);

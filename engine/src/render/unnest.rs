@@ -7,7 +7,7 @@ use arrow::compute::{cast, take};
 use arrow::datatypes::DataType;
 use headwater_operators::Updates;
 
-use super::chain::{Errors, Step};
+use super::chain::{Errors, Step, spread};
 use crate::columns::{Columns, sound};
 
 /// One row for each element of a list column; none for NULL or an empty list.
@@ -31,7 +31,7 @@ fn elements<O: OffsetSizeTrait>(list: &GenericListArray<O>) -> (Vec<u32>, Vec<u3
 }
 
 impl Step for Unnest {
-    fn apply(&mut self, updates: Updates<Columns>, _errors: &mut Errors) -> Updates<Columns> {
+    fn apply(&mut self, updates: Updates<Columns>, _errors: &mut Errors, out: &mut Vec<Updates<Columns>>) {
         let mut updates = updates;
         // The list itself is not repeated.
         let place = Arc::new(NullArray::new(updates.len()));
@@ -54,9 +54,11 @@ impl Step for Unnest {
                 (rows, places, list.as_list::<i32>().values().clone())
             }
         };
-        let mut out = updates.gather(&rows);
-        out.data.arrays[self.column] = sound(take(&values, &UInt32Array::from(places), None));
-        out
+        spread(&updates, &rows, |mut part, range| {
+            let places = UInt32Array::from(places[range].to_vec());
+            part.data.arrays[self.column] = sound(take(&values, &places, None));
+            out.push(part);
+        });
     }
 
     fn fallible(&self) -> bool {

@@ -35,7 +35,7 @@ pub struct DataFrame {
 /// Lengths are written as `'5 minutes'`. With `slide` equal to `size`, or `""`, windows do not overlap.
 pub fn window(column: &str, size: &str, slide: &str) -> Expr {
     let slide = if slide.is_empty() { size } else { slide };
-    crate::sql::window_expr(col(column), size, Some(slide))
+    crate::logical::window_expr(col(column), size, Some(slide))
 }
 
 impl DataFrame {

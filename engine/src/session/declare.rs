@@ -103,6 +103,9 @@ impl Inner {
                 (Origin::Connector(connector, spec), schema, is_stream)
             }
         };
+        if own.append_only.is_some() && !matches!(origin, Origin::Channel) {
+            return Err(Error::user(format!("table '{name}': 'append_only' is an option of the connector 'channel'")));
+        }
         let event_time = watermark.map(|(column, delay)| {
             let (index, field) = schema.column_with_name(&column).ok_or_else(|| {
                 let known: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
@@ -141,6 +144,7 @@ impl Inner {
             event_time,
             is_static: !is_stream,
             by_clock: own.by_clock,
+            append_only: own.append_only.unwrap_or(false),
             text,
             read: Arc::default(),
         })

@@ -42,9 +42,15 @@ impl Input {
     }
 
     /// Pushes rows that arrive (1) and leave (-1) as one change: no answer ever shows a part of it.
+    ///
+    /// Errors as [`Input::push`]; a row that leaves a table that was declared `append_only`.
     pub fn push_atomic(&mut self, rows: RecordBatch, diffs: Vec<i64>) -> Result<Pushed> {
         if diffs.len() != rows.num_rows() {
             return Err(Error::user(format!("{} rows with {} diffs", rows.num_rows(), diffs.len())));
+        }
+        let declaration = &self.run.declaration;
+        if declaration.append_only && diffs.iter().any(|diff| *diff < 0) {
+            return Err(Error::user(format!("no row can leave the table '{}': it is append_only", declaration.name)));
         }
         self.change(rows, Some(diffs), Changes::One)
     }

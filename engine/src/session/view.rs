@@ -5,7 +5,6 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use headwater_connectors::OutputMode;
-use headwater_operators::Payload;
 use headwater_operators::time::{SINCE_EVER, to_micros};
 
 use super::dataframe::DataFrame;
@@ -97,10 +96,10 @@ impl View {
                 let indices = counts.iter().enumerate();
                 let repeated =
                     indices.flat_map(|(i, n)| std::iter::repeat_n(i as u32, usize::try_from(*n).unwrap_or(0)));
-                part.gather(&repeated.collect::<Vec<_>>())
+                part.pick(&repeated.collect::<Vec<_>>(), self.schema())?
             });
         }
-        let all = Columns::concat(&columns.iter().collect::<Vec<_>>());
+        let all = Columns::answer(&columns.iter().collect::<Vec<_>>(), self.schema())?;
         if all.rows == 0 {
             return Ok(RecordBatch::new_empty(self.schema().clone()));
         }

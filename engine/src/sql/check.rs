@@ -13,8 +13,8 @@ use datafusion::logical_expr::{
     AggregateUDF, Distinct, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF, Volatility,
 };
 
-use super::or_null::is_or_null;
-use super::window::HopNode;
+use super::limits::DEEPEST_EXPRESSION;
+use crate::logical::{HopNode, is_or_null};
 use crate::plan::exprs::compile;
 use crate::plan::lower::AGGREGATES;
 
@@ -24,6 +24,22 @@ pub(super) fn supported(plan: &LogicalPlan) -> Result<()> {
         operator(node)?;
         negated_in(node)?;
         node.apply_expressions(|expr| expr.apply(|inner| function(inner).map(|()| TreeNodeRecursion::Continue)))
+    })?;
+    Ok(())
+}
+
+/// Refuses expressions that are nested deeper than any that a statement can hold.
+pub(super) fn depth(plan: &LogicalPlan) -> Result<()> {
+    fn deeper(expr: &Expr, left: usize) -> Result<()> {
+        if left == 0 {
+            return Err(DataFusionError::Plan(format!(
+                "an expression is nested more than {DEEPEST_EXPRESSION} deep; compute parts of it in columns before"
+            )));
+        }
+        expr.apply_children(|inner| deeper(inner, left - 1).map(|()| TreeNodeRecursion::Continue)).map(|_| ())
+    }
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| deeper(expr, DEEPEST_EXPRESSION).map(|()| TreeNodeRecursion::Continue))
     })?;
     Ok(())
 }

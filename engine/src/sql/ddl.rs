@@ -4,17 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
-use datafusion::common::{DataFusionError, Result as DataFusionResult};
-use datafusion::logical_expr::planner::TypePlanner;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::common::DataFusionError;
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::tokenizer::Location;
 use headwater_connectors::OutputMode;
 
-use super::duration::parse_duration;
 use super::functions::NoTables;
 use super::statement::{Trigger, WatermarkClause};
 use crate::error::{Error, Result};
+use crate::logical::parse_duration;
 
 /// A name as it is meant: lower case unless quoted.
 pub(super) fn name(ident: ast::Ident) -> String {
@@ -78,60 +77,6 @@ pub(super) fn schema(declared: &Declared, source: &str) -> Result<Option<SchemaR
         fields.push(Field::new(&column.name, schema.field(0).data_type().clone(), column.nullable));
     }
     Ok(Some(Arc::new(Schema::new(fields))))
-}
-
-/// SQL's types that DataFusion maps otherwise or not at all. Times are microseconds everywhere, as event time is.
-#[derive(Debug)]
-pub(super) struct Types;
-
-impl TypePlanner for Types {
-    fn plan_type_field(&self, sql_type: &ast::DataType) -> DataFusionResult<Option<FieldRef>> {
-        let data_type = match sql_type {
-            ast::DataType::Timestamp(precision, zone) => {
-                let utc = matches!(zone, ast::TimezoneInfo::WithTimeZone | ast::TimezoneInfo::Tz);
-                Some(timestamp(*precision, utc)?)
-            }
-            ast::DataType::Datetime(precision) => Some(timestamp(*precision, false)?),
-            ast::DataType::Bytes(_) | ast::DataType::Bytea => Some(DataType::Binary),
-            ast::DataType::Custom(name, arguments) => match name.to_string().to_uppercase().as_str() {
-                "TIMESTAMP_LTZ" => Some(timestamp(arguments.first().and_then(|a| a.parse().ok()), true)?),
-                _ => None,
-            },
-            _ => None,
-        };
-        Ok(data_type.map(|data_type| Arc::new(Field::new("", data_type, true))))
-    }
-}
-
-fn timestamp(precision: Option<u64>, utc: bool) -> DataFusionResult<DataType> {
-    let unit = match precision {
-        None | Some(0..=6) => TimeUnit::Microsecond,
-        Some(9) => TimeUnit::Nanosecond,
-        Some(other) => {
-            return Err(DataFusionError::Plan(format!(
-                "a timestamp has 0 to 6 digits (microseconds) or 9, not {other}"
-            )));
-        }
-    };
-    Ok(DataType::Timestamp(unit, utc.then(|| "+00:00".into())))
-}
-
-/// `SELECT * FROM (query) AS name (columns)`.
-pub(super) fn renamed(query: Box<ast::Query>, name: &str, columns: Vec<ast::Ident>) -> Result<Box<ast::Query>> {
-    let template = super::parse::parse_query("SELECT * FROM (SELECT 1) AS v")?;
-    let mut outer = template.ast;
-    let ast::SetExpr::Select(select) = outer.body.as_mut() else {
-        return Err(Error::internal("a SELECT is no SELECT"));
-    };
-    let Some(ast::TableFactor::Derived { subquery, alias: Some(alias), .. }) =
-        select.from.first_mut().map(|from| &mut from.relation)
-    else {
-        return Err(Error::internal("a subquery is no subquery"));
-    };
-    *subquery = query;
-    alias.name = ast::Ident::with_quote('"', name);
-    alias.columns = columns.into_iter().map(|name| ast::TableAliasColumnDef { name, data_type: None }).collect();
-    Ok(outer)
 }
 
 /// An output mode by name.

@@ -16,8 +16,9 @@ use datafusion::prelude::SessionConfig;
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use datafusion::sql::sqlparser::ast::TableFactor;
 
-use super::ddl::Types;
-use super::window::window_udf;
+use super::guarded;
+use super::types::Types;
+use crate::logical::window_udf;
 
 /// A state with DataFusion's functions and ours; its optimizer and catalog are not used.
 pub(super) fn state() -> SessionState {
@@ -30,6 +31,11 @@ pub(super) fn state() -> SessionState {
     options.optimizer.skip_failed_rules = false;
     let mut state = SessionStateBuilder::new_with_default_features().with_config(config).build();
     register(&mut state, window_udf());
+    for name in guarded::MAKES_LARGE {
+        if let Some(function) = state.scalar_functions().get(*name).cloned() {
+            register(&mut state, guarded::guarded(function));
+        }
+    }
     state
 }
 

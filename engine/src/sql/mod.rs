@@ -3,8 +3,14 @@
 mod check;
 mod ddl;
 mod dml;
-mod duration;
 mod functions;
+#[cfg(test)]
+pub(crate) mod golden;
+mod guarded;
+mod interval;
+pub(crate) mod limits;
+#[cfg(test)]
+mod naive;
 mod normalize;
 mod optimize;
 mod or_null;
@@ -12,16 +18,14 @@ mod parse;
 mod planner;
 mod pushdown;
 mod statement;
+mod types;
 mod window;
 
 #[cfg(test)]
 mod tests;
 
+pub use crate::logical::{HopNode, parse_duration, window_expr, window_udf};
 pub use ddl::{output_mode, trigger};
-pub use duration::parse_duration;
-pub(crate) use or_null::is_or_null;
 pub use parse::{parse, parse_query, parse_scalar};
 pub use planner::{Changes, Planner};
 pub use statement::*;
-pub use window::{HopNode, window_expr, window_udf};
-pub(crate) use window::{WINDOW, window_size};

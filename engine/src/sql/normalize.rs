@@ -46,6 +46,14 @@ impl VisitorMut for Normalize<'_> {
         }
     }
 
+    fn pre_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<Error> {
+        // `FROM t` is `SELECT * FROM t`.
+        if select.flavor == ast::SelectFlavor::FromFirstNoSelect && select.projection.is_empty() {
+            select.projection.push(ast::SelectItem::Wildcard(ast::WildcardAdditionalOptions::default()));
+        }
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
         if let Expr::Function(function) = expr
             && let [.., last] = &function.name.0[..]

@@ -1,59 +1,14 @@
 //! `on_error = 'null'` as a query: each expression that may fail on a row becomes `or_null(..)` of itself, before anything
 //! is moved or merged. So a column is NULL, and a predicate not true, exactly where it fails as written.
 
-use std::any::Any;
-use std::sync::{Arc, OnceLock};
-
-use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{
-    ColumnarValue, Expr, LogicalPlan, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
-};
+use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
 
 use super::check::can_fail;
-
-/// Marks its argument for lowering, which makes it an expression of its own.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct OrNull {
-    signature: Signature,
-}
-
-impl ScalarUDFImpl for OrNull {
-    fn name(&self) -> &str {
-        "or_null"
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        Ok(types.first().cloned().unwrap_or(DataType::Null))
-    }
-
-    // Called on constants only: these did not fail.
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        Ok(args.args.into_iter().next().unwrap_or(ColumnarValue::Scalar(ScalarValue::Null)))
-    }
-}
-
-/// Whether a function is that marker: queries can't call it, so it was put there here.
-pub(crate) fn is_or_null(function: &ScalarUDF) -> bool {
-    (function.inner().as_ref() as &dyn Any).is::<OrNull>()
-}
-
-fn or_null(expr: Expr) -> Expr {
-    static UDF: OnceLock<Arc<ScalarUDF>> = OnceLock::new();
-    let udf = UDF.get_or_init(|| {
-        let signature = Signature::any(1, Volatility::Immutable);
-        Arc::new(ScalarUDF::from(OrNull { signature }))
-    });
-    Expr::ScalarFunction(ScalarFunction::new_udf(udf.clone(), vec![expr]))
-}
+use crate::logical::or_null;
 
 /// The analysed plan with NULL for whatever fails.
 pub(super) fn null_where_it_fails(plan: LogicalPlan) -> Result<LogicalPlan> {

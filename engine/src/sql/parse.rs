@@ -11,15 +11,21 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan
 use headwater_connectors::OutputMode;
 
 use super::ddl::{self, Declared};
-use super::duration::interval_micros;
+use super::interval::interval_micros;
+use super::limits;
 use super::statement::*;
 use crate::error::{Error, Result};
 use crate::plan::OnError;
+use crate::shield;
 
 static DIALECT: GenericDialect = GenericDialect {};
 
 /// The statements of a text, in order. An error points at its line and column.
 pub fn parse(text: &str) -> Result<Vec<Parsed>> {
+    shield::ample(|| statements(text))
+}
+
+fn statements(text: &str) -> Result<Vec<Parsed>> {
     let source: Arc<str> = text.strip_prefix('\u{feff}').unwrap_or(text).into();
     let tokens = Tokenizer::new(&DIALECT, &source).tokenize_with_location().map_err(|error| {
         Error::user(error.message.clone()).at(&source, error.location.line as usize, error.location.column as usize)
@@ -34,7 +40,7 @@ pub fn parse(text: &str) -> Result<Vec<Parsed>> {
         let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else { continue };
         let (start, end) = (first.span.start, last.span.end);
         let text = source[offset(&source, start)..offset(&source, end)].to_string();
-        let mut parser = StatementParser::new(tokens, source.clone());
+        let mut parser = StatementParser::new(tokens, source.clone())?;
         let statement = parser.statement()?;
         parser.end()?;
         let (line, column) = (start.line as usize, start.column as usize);
@@ -62,12 +68,17 @@ pub fn parse_query(text: &str) -> Result<Query> {
 
 /// One expression.
 pub fn parse_scalar(text: &str) -> Result<(Scalar, Option<String>)> {
+    shield::ample(|| scalar(text))
+}
+
+fn scalar(text: &str) -> Result<(Scalar, Option<String>)> {
     let source: Arc<str> = text.into();
     let tokens = Tokenizer::new(&DIALECT, &source).tokenize_with_location().map_err(|error| {
         Error::user(error.message.clone()).at(&source, error.location.line as usize, error.location.column as usize)
     })?;
-    let mut parser = StatementParser::new(tokens, source);
-    let ast = parser.with(|p| p.parse_expr_with_alias())?;
+    let mut parser = StatementParser::new(tokens, source)?;
+    let mut ast = parser.with(|p| p.parse_expr_with_alias())?;
+    limits::flatten(&mut ast.expr);
     parser.end()?;
     let alias = ast.alias.map(ddl::name);
     Ok((Scalar { ast: ast.expr, source: parser.source }, alias))
@@ -96,9 +107,16 @@ struct StatementParser {
 }
 
 impl StatementParser {
-    fn new(tokens: Vec<TokenWithSpan>, source: Arc<str>) -> Self {
-        let parser = Parser::new(&DIALECT).with_tokens_with_locations(tokens.clone());
-        StatementParser { parser, tokens, source }
+    /// Errors: a statement that goes deeper than the limits.
+    fn new(tokens: Vec<TokenWithSpan>, source: Arc<str>) -> Result<Self> {
+        let beyond = limits::beyond(&tokens);
+        let parser =
+            Parser::new(&DIALECT).with_recursion_limit(limits::DEEPEST).with_tokens_with_locations(tokens.clone());
+        let parser = StatementParser { parser, tokens, source };
+        match beyond {
+            Some((place, message)) => Err(parser.error_at(place, message)),
+            None => Ok(parser),
+        }
     }
 
     /// Runs sqlparser, turning its errors into ours.
@@ -109,7 +127,11 @@ impl StatementParser {
     fn located(&self, error: &ParserError) -> Error {
         let message = match error {
             ParserError::TokenizerError(message) | ParserError::ParserError(message) => message.as_str(),
-            ParserError::RecursionLimitExceeded => "the statement is nested too deeply",
+            ParserError::RecursionLimitExceeded => {
+                let most = limits::DEEPEST;
+                let message = format!("this is nested too deeply: at most {most} levels of parentheses are read");
+                return self.error_at(self.place(), message);
+            }
         };
         let Some((message, place)) = message.rsplit_once(" at Line: ") else {
             let end = self.tokens.last().map_or(Location { line: 1, column: 1 }, |t| t.span.end);
@@ -190,7 +212,8 @@ impl StatementParser {
 
     fn query(&mut self) -> Result<Query> {
         let place = self.parser.peek_token().span.start;
-        let ast = self.with(|p| p.parse_query())?;
+        let mut ast = self.with(|p| p.parse_query())?;
+        limits::flatten(&mut ast);
         if !ast.locks.is_empty() {
             return Err(self.error_at(place, "FOR UPDATE and FOR SHARE are not supported: reads take no locks"));
         }
@@ -406,8 +429,7 @@ impl StatementParser {
         self.expect(&["AS"])?;
         let mut query = self.query()?;
         if !columns.is_empty() {
-            query.ast =
-                ddl::renamed(query.ast, &name, columns).map_err(|error| self.error_at(place, error.message()))?;
+            query.ast = renamed(query.ast, &name, columns).map_err(|error| self.error_at(place, error.message()))?;
         }
         let create = CreateView { name, or_replace, if_not_exists, materialized, on_error, from_now, query };
         Ok(Statement::CreateView(create))
@@ -487,7 +509,7 @@ impl StatementParser {
                 _ => {}
             }
         }
-        let mut inner = StatementParser::new(self.tokens[start..end].to_vec(), self.source.clone());
+        let mut inner = StatementParser::new(self.tokens[start..end].to_vec(), self.source.clone())?;
         let query = inner.query()?;
         inner.end()?;
         while self.parser.index() < end {
@@ -589,7 +611,8 @@ impl StatementParser {
     }
 
     fn scalar(&mut self) -> Result<Scalar> {
-        let ast = self.with(|p| p.parse_expr())?;
+        let mut ast = self.with(|p| p.parse_expr())?;
+        limits::flatten(&mut ast);
         Ok(Scalar { ast, source: self.source.clone() })
     }
 
@@ -708,6 +731,24 @@ impl StatementParser {
         }
         Ok(Statement::Set { key, value })
     }
+}
+
+/// `SELECT * FROM (query) AS name (columns)`.
+fn renamed(query: Box<ast::Query>, name: &str, columns: Vec<ast::Ident>) -> Result<Box<ast::Query>> {
+    let template = parse_query("SELECT * FROM (SELECT 1) AS v")?;
+    let mut outer = template.ast;
+    let ast::SetExpr::Select(select) = outer.body.as_mut() else {
+        return Err(Error::internal("a SELECT is no SELECT"));
+    };
+    let Some(ast::TableFactor::Derived { subquery, alias: Some(alias), .. }) =
+        select.from.first_mut().map(|from| &mut from.relation)
+    else {
+        return Err(Error::internal("a subquery is no subquery"));
+    };
+    *subquery = query;
+    alias.name = ast::Ident::with_quote('"', name);
+    alias.columns = columns.into_iter().map(|name| ast::TableAliasColumnDef { name, data_type: None }).collect();
+    Ok(outer)
 }
 
 /// sqlparser's words in ours.

@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::ast::{self, Spanned};
 
 use super::check;
 use super::functions::{self, Context};
+use super::guarded::guarded;
 use super::normalize::{Call, normalize};
 use super::optimize::optimize;
 use super::parse::{parse_query, parse_scalar};
@@ -20,6 +21,7 @@ use super::statement::{ExplainKind, Query, Scalar};
 use crate::error::{Error, Result};
 use crate::plan::catalog::{RelationSource, TableMeta, ViewMeta};
 use crate::plan::{OnError, Plan, Purpose, explain, lower};
+use crate::shield;
 
 /// Plans queries over the tables and views that it has been told of.
 #[derive(Clone)]
@@ -94,7 +96,7 @@ impl Planner {
 
     /// Adds a scalar function, replacing one of the same name.
     pub fn register_udf(&mut self, udf: ScalarUDF) {
-        functions::register(&mut self.state, Arc::new(udf));
+        functions::register(&mut self.state, guarded(udf.into()));
     }
 
     /// The names of all functions, sorted.
@@ -199,6 +201,10 @@ impl Planner {
     /// The logical plan of a query, as written. Whatever is wrong with the query itself is found here; errors point
     /// into its text.
     pub fn logical(&self, query: &Query) -> Result<LogicalPlan> {
+        shielded(|| self.parsed(query))
+    }
+
+    fn parsed(&self, query: &Query) -> Result<LogicalPlan> {
         let context = self.context();
         let mut ast = query.ast.clone();
         let calls = normalize(&mut ast, &query.source)?;
@@ -242,12 +248,14 @@ impl Planner {
 
     /// A parsed expression over the columns of `schema`.
     pub fn expr(&self, scalar: &Scalar, schema: &DFSchema) -> Result<Expr> {
-        let context = self.context();
-        let mut ast = scalar.ast.clone();
-        let calls = normalize(&mut ast, &scalar.source)?;
-        self.check_calls(&calls, &scalar.source)?;
-        let expr = context.sql_to_rel().sql_to_expr(ast, schema, &mut PlannerContext::new());
-        expr.map_err(|error| Error::from_datafusion(&error, &scalar.source))
+        shielded(|| {
+            let context = self.context();
+            let mut ast = scalar.ast.clone();
+            let calls = normalize(&mut ast, &scalar.source)?;
+            self.check_calls(&calls, &scalar.source)?;
+            let expr = context.sql_to_rel().sql_to_expr(ast, schema, &mut PlannerContext::new());
+            expr.map_err(|error| Error::from_datafusion(&error, &scalar.source))
+        })
     }
 
     /// The columns of a query that becomes a view: their names must differ. A column that is NULL where it fails may be so
@@ -267,16 +275,23 @@ impl Planner {
 
     /// The optimised plan.
     pub fn optimized(&self, plan: &LogicalPlan, on_error: OnError) -> Result<LogicalPlan> {
-        Ok(optimize(plan.clone(), on_error, self.state.config_options())?)
+        shielded(|| {
+            check::depth(plan)?;
+            Ok(optimize(plan.clone(), on_error, self.state.config_options())?)
+        })
     }
 
     /// The incremental plan. Refuses what `purpose` can't have.
     pub fn physical(&self, plan: &LogicalPlan, purpose: Purpose, on_error: OnError) -> Result<Plan> {
-        lower::lower(&self.optimized(plan, on_error)?, purpose, on_error)
+        shielded(|| lower::lower(&self.optimized(plan, on_error)?, purpose, on_error))
     }
 
     /// The optimised plan and the incremental one, as text.
     pub fn explain(&self, plan: &LogicalPlan, kind: ExplainKind, on_error: OnError) -> Result<String> {
+        shielded(|| self.explained(plan, kind, on_error))
+    }
+
+    fn explained(&self, plan: &LogicalPlan, kind: ExplainKind, on_error: OnError) -> Result<String> {
         let optimized = self.optimized(plan, on_error)?;
         let logical = optimized.display_indent().to_string();
         Ok(match kind {
@@ -288,4 +303,10 @@ impl Planner {
             }
         })
     }
+}
+
+/// Plans with stack enough for what is deep; a panic of a library or a function is an error of the statement.
+fn shielded<R>(work: impl FnOnce() -> Result<R>) -> Result<R> {
+    let outcome = shield::ample(|| shield::caught(work));
+    outcome.unwrap_or_else(|message| Err(Error::internal(format!("planning failed: {message}"))))
 }

@@ -7,8 +7,8 @@ use headwater_connectors::OutputMode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::golden::planner;
 use super::*;
-use crate::plan::golden::planner;
 use crate::plan::{OnError, Op, Purpose};
 
 fn one(text: &str) -> Statement {

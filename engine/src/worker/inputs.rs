@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, StringArray};
 use headwater_operators::arrange::Arrangement;
 use headwater_operators::guard::Guard;
+use headwater_operators::run_end::RunEnd;
 use headwater_operators::time::{SINCE_EVER, Time};
 use headwater_operators::{UpdateStream, Updates};
 use timely::container::{CapacityContainerBuilder, NoopBuilder};
@@ -24,7 +25,7 @@ use super::run::{Installed, Shared, SharedArrangements};
 use super::tap::Tap;
 use crate::columns::Columns;
 use crate::error::Error;
-use crate::plan::{OnError, Relation};
+use crate::plan::{Plan, Relation};
 use crate::render::{ArrangementId, Inputs, RowError};
 
 /// Rows at open times that are sent to a query's reader at once.
@@ -131,6 +132,10 @@ impl<'scope> Inputs<'scope> for QueryInputs<'_, 'scope> {
         self.spec.as_of
     }
 
+    fn run_end(&self) -> RunEnd {
+        self.published.node.run_end().clone()
+    }
+
     fn arrangement(&mut self, collection: u64, key: &[usize]) -> Option<Arrangement> {
         let id = (collection, key.to_vec());
         if !self.spec.imports.contains(&id) {
@@ -184,12 +189,14 @@ pub(super) fn end<'scope, C: timely::Container + Clone>(
     ok: timely::dataflow::Stream<'scope, Time, C>,
     errors: UpdateStream<'scope, Vec<RowError>>,
     index: usize,
-    mode: OnError,
+    plan: &Plan,
     published: &Arc<Published>,
     moved: &Rc<RefCell<Vec<u64>>>,
     mut take: impl FnMut(&mut C) -> Option<Updates<Columns>> + 'static,
 ) {
-    let (published, moved) = (published.clone(), moved.clone());
+    let (published, moved, mode) = (published.clone(), moved.clone(), plan.on_error);
+    // A reader that has enough ends the query: it gets what there is.
+    let at_once = if plan.enough().is_some() { 1 } else { ROWS_PER_MESSAGE };
     let _: timely::dataflow::Stream<'scope, Time, Vec<()>> =
         ok.binary_frontier(errors, Pipeline, Pipeline, "Output", move |_, _| {
             let guard = Guard::new("Output");
@@ -225,7 +232,7 @@ pub(super) fn end<'scope, C: timely::Container + Clone>(
                         (Some(a), Some(b)) => Some(a.min(b)),
                         (a, b) => a.or(b),
                     };
-                    if rows < ROWS_PER_MESSAGE && error_changes.is_empty() && frontier == sent {
+                    if rows < at_once && error_changes.is_empty() && frontier == sent {
                         return;
                     }
                     if !error_changes.is_empty() {

@@ -41,7 +41,7 @@ impl Changes {
     }
 
     fn bytes(&self) -> usize {
-        self.updates.iter().map(|updates| 16 * updates.len() + updates.data.bytes()).sum()
+        self.updates.iter().map(|updates| 16 * updates.len() + updates.data.weight()).sum()
     }
 }
 

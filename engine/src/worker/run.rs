@@ -287,7 +287,7 @@ impl WorkerState {
                 let mode = spec.plan.on_error;
                 let Some(codecs) = &local.stores else {
                     let take = |updates: &mut _| Some(std::mem::take(updates));
-                    end(rendered.ok, rendered.errors, index, mode, published, &self.moved, take);
+                    end(rendered.ok, rendered.errors, index, &spec.plan, published, &self.moved, take);
                     return None;
                 };
                 let (store, arranged) = Store::new(rendered.ok, codecs.rows.clone(), &spec.name);
@@ -301,7 +301,7 @@ impl WorkerState {
                 };
                 let errors = store_errors(&codecs.errors, "errors", true);
                 let faults = store_errors(&codecs.faults, "faults", false);
-                end(stored, rendered.errors, index, mode, published, &self.moved, |_| None);
+                end(stored, rendered.errors, index, &spec.plan, published, &self.moved, |_| None);
                 Some((store, errors, faults))
             })
         });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use headwater_operators::arrange::{self, Arranged, Arrangement};
 use headwater_operators::guard::{Guard, raise};
 use headwater_operators::time::Time;
-use headwater_operators::{Keyed, Rows, UpdateStream, Updates};
+use headwater_operators::{Keyed, Payload, Rows, UpdateStream, Updates};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Scope;
 use timely::dataflow::channels::pact::Pipeline;
@@ -13,6 +13,7 @@ use timely::dataflow::operators::generic::Operator;
 
 use crate::columns::Columns;
 use crate::error::{Error, Result};
+use crate::render;
 use crate::render::codec::Codec;
 
 /// The output of a query, arranged by the whole row.
@@ -53,8 +54,19 @@ impl Store {
         let mut contents = self.arrangement.contents(as_of).map_err(|e| Error::internal(e.to_string()))?;
         let mut parts = Vec::new();
         while let Some(content) = contents.next(READ_STEP) {
-            if !content.diffs.is_empty() {
+            if let Some(row) = content.diffs.iter().position(|count| *count < 0) {
+                let shown = self.decode(&content.keys.slice(row..row + 1)).show_row(0);
+                let count = content.diffs[row];
+                return Err(Error::data(format!("a row was retracted that was not there ({count} copies): {shown}")));
+            }
+            let ranges = render::fitting(&content.keys);
+            if ranges.len() == 1 {
                 parts.push((self.decode(&content.keys), content.diffs));
+                continue;
+            }
+            for range in ranges {
+                let (keys, diffs) = (content.keys.slice(range.clone()), content.diffs[range].to_vec());
+                parts.push((self.decode(&keys), diffs));
             }
         }
         Ok(parts)
@@ -72,26 +84,6 @@ impl Store {
             // The time is held by whoever attaches the query.
             Err(error) => raise(format!("a held time can't be read: {error}")),
         };
-        let codec = self.codec.clone();
-        arrange::updates(&arranged, name).unary::<CapacityContainerBuilder<Updates<Columns>>, _, _, _>(
-            Pipeline,
-            "Read",
-            |_, _| {
-                let guard = Guard::new("Read");
-                move |input, output| {
-                    guard.step(|| {
-                        input.for_each(|capability, batch| {
-                            let Updates { data, times, diffs } = std::mem::take(batch);
-                            let data = Columns { arrays: codec.decode(&data.keys), rows: data.keys.len() };
-                            output.session_with_builder(&capability).give_container(&mut Updates {
-                                data,
-                                times,
-                                diffs,
-                            });
-                        });
-                    })
-                }
-            },
-        )
+        render::decoded(arrange::updates(&arranged, name), self.codec.clone(), name)
     }
 }

@@ -8,7 +8,9 @@
     reason = "tests end where they fail"
 )]
 
+mod append;
 mod bad_input;
+mod host;
 mod late_views;
 mod lives;
 mod master;

@@ -14,7 +14,7 @@ use crate::plan::{Node, Op, Properties};
 
 pub(super) fn of(op: &Op, inputs: &[&Properties], nodes: &[Node]) -> bool {
     // These find multiplicities below zero.
-    let counts = matches!(op, Op::Distinct { .. } | Op::Reduce { .. } | Op::TopK { .. });
+    let counts = matches!(op, Op::Distinct { .. } | Op::Reduce { .. } | Op::TopK { .. } | Op::EmitFinal { .. });
     counts || op_fails(op, nodes) || inputs.iter().any(|input| input.fails)
 }
 
@@ -33,6 +33,8 @@ pub(crate) fn op_fails(op: &Op, nodes: &[Node]) -> bool {
         | Op::Semi { .. }
         | Op::Distinct { .. }
         | Op::TopK { .. }
+        | Op::Limit { .. }
+        | Op::EmitFinal { .. }
         | Op::Union { .. }
         | Op::Negate { .. } => false,
     }

@@ -5,13 +5,14 @@ use crate::plan::{Node, Op, Properties, Watermark};
 
 pub(super) fn of(op: &Op, inputs: &[&Properties], nodes: &[Node]) -> Option<Watermark> {
     match op {
-        Op::Get { .. } | Op::Constant { .. } => None,
+        // What comes out of a final emission never changes.
+        Op::Get { .. } | Op::Constant { .. } | Op::EmitFinal { .. } => None,
         Op::Mfp { input, exprs, .. } => {
             let at = inputs[0].final_at?;
             let follows = |(column, expr)| Some(Watermark { column, delay: delay_of(expr, &[at], *input, nodes)? });
             exprs.iter().enumerate().filter_map(follows).min_by_key(|w| w.delay)
         }
-        Op::Hop { .. } | Op::Unnest { .. } | Op::Negate { .. } => inputs[0].final_at,
+        Op::Hop { .. } | Op::Unnest { .. } | Op::Limit { .. } | Op::Negate { .. } => inputs[0].final_at,
         Op::Reduce { keys, retain, .. } => moved((*retain)?, |column| keys.iter().position(|key| *key == column)),
         // A row is there as soon as one of its kind is, and leaves only when its kind leaves the input.
         Op::Distinct { retain, .. } => inputs[0].retracts.as_ref().and(retain.or(inputs[0].final_at)),

@@ -3,10 +3,10 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
 use super::watermarks::column_size;
+use crate::plan::exprs::column_of;
 use crate::plan::{Node, NodeId, Op, Properties};
 
 pub(super) fn of(op: &Op, inputs: &[&Properties], nodes: &[Node]) -> Option<Vec<usize>> {
@@ -44,7 +44,7 @@ pub(super) fn of(op: &Op, inputs: &[&Properties], nodes: &[Node]) -> Option<Vec<
             key.extend(shifted(right_key?));
             Some(key)
         }
-        Op::Semi { .. } | Op::TopK { .. } => inputs[0].key.clone(),
+        Op::Semi { .. } | Op::TopK { .. } | Op::Limit { .. } | Op::EmitFinal { .. } => inputs[0].key.clone(),
         Op::Distinct { input, .. } => Some(inputs[0].key.clone().unwrap_or_else(|| (0..width(*input)).collect())),
         Op::Reduce { keys, .. } => Some((0..keys.len()).collect()),
     }
@@ -56,10 +56,4 @@ fn window_of(expr: &Arc<dyn PhysicalExpr>, input: NodeId, nodes: &[Node]) -> Opt
     let call = any.downcast_ref::<ScalarFunctionExpr>().filter(|call| call.fun().name() == "get_field")?;
     let column = column_of(call.args().first()?)?;
     column_size(input, column, nodes).map(|_| column)
-}
-
-/// The column that `expr` is.
-pub(crate) fn column_of(expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
-    let expr: &dyn Any = expr.as_ref();
-    expr.downcast_ref::<Column>().map(Column::index)
 }

@@ -8,7 +8,6 @@ mod retracts;
 pub(crate) mod watermarks;
 
 pub(crate) use failures::{can_fail, op_fails};
-pub(crate) use keys::column_of;
 
 use super::{Node, Op, Properties};
 
@@ -18,6 +17,7 @@ pub(crate) fn properties(op: &Op, nodes: &[Node]) -> Properties {
     let is_static = inputs.iter().all(|input| input.is_static);
     Properties {
         retracts: retracts::of(op, &inputs, is_static),
+        taken_back: inputs.iter().any(|input| input.taken_back) && !matches!(op, Op::EmitFinal { .. }),
         watermarks: watermarks::of(op, &inputs, nodes),
         final_at: finality::of(op, &inputs, nodes),
         is_static,

@@ -9,8 +9,8 @@ pub(super) fn of(op: &Op, inputs: &[&Properties], is_static: bool) -> Option<Str
     }
     let inherited = inputs.iter().find_map(|input| input.retracts.clone());
     match op {
-        Op::Get { .. } | Op::Constant { .. } => None,
-        Op::Mfp { .. } | Op::Hop { .. } | Op::Unnest { .. } | Op::Union { .. } => inherited,
+        Op::Get { .. } | Op::Constant { .. } | Op::EmitFinal { .. } => None,
+        Op::Mfp { .. } | Op::Hop { .. } | Op::Unnest { .. } | Op::Union { .. } | Op::Limit { .. } => inherited,
         Op::Join { .. } | Op::Distinct { .. } | Op::Negate { .. } => inherited,
         Op::Semi { anti: false, .. } => inherited,
         Op::Semi { anti: true, .. } => {

@@ -9,10 +9,10 @@ use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Column, Literal};
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
-use super::column_of;
+use crate::logical::{WINDOW, parse_duration, window_size};
+use crate::plan::exprs::column_of;
 use crate::plan::or_null::OrNull;
 use crate::plan::{Node, NodeId, Op, Properties, Watermark};
-use crate::sql::{WINDOW, parse_duration, window_size};
 
 pub(super) fn of(op: &Op, inputs: &[&Properties], nodes: &[Node]) -> Vec<Watermark> {
     match op {
@@ -33,12 +33,14 @@ pub(super) fn of(op: &Op, inputs: &[&Properties], nodes: &[Node]) -> Vec<Waterma
             watermarks
         }
         Op::Unnest { column, .. } => inputs[0].watermarks.iter().filter(|w| w.column != *column).copied().collect(),
-        Op::Negate { .. } | Op::Distinct { .. } => inputs[0].watermarks.clone(),
+        Op::Negate { .. } | Op::Distinct { .. } | Op::Limit { .. } => inputs[0].watermarks.clone(),
         Op::Reduce { keys, .. } => keys
             .iter()
             .enumerate()
             .filter_map(|(column, key)| Some(Watermark { column, delay: find(&inputs[0].watermarks, *key)?.delay }))
             .collect(),
+        // A row comes out when it is final, long after it came.
+        Op::EmitFinal { final_at, .. } => final_at.iter().copied().collect(),
         // A row may come back when another of its group leaves; the group's own columns say how late that may be.
         Op::TopK { group, .. } => inputs[0].watermarks.iter().filter(|w| group.contains(&w.column)).copied().collect(),
         Op::Join { left, left_keys, right_keys, .. } => {
@@ -195,6 +197,8 @@ pub(super) fn column_size(node: NodeId, column: usize, nodes: &[Node]) -> Option
         | Op::Unnest { input, .. }
         | Op::Distinct { input, .. }
         | Op::TopK { input, .. }
+        | Op::Limit { input, .. }
+        | Op::EmitFinal { input, .. }
         | Op::Negate { input } => column_size(*input, column, nodes),
         Op::Reduce { input, keys, .. } => column_size(*input, *keys.get(column)?, nodes),
         Op::Semi { left, .. } => column_size(*left, column, nodes),

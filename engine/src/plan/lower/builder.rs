@@ -7,10 +7,10 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use headwater_connectors::OutputMode;
 
 use crate::error::{Error, Result};
-use crate::plan::analysis::{column_of, fingerprint, properties, watermarks};
+use crate::plan::analysis::{fingerprint, properties, watermarks};
 use crate::plan::catalog::RelationSource;
-use crate::plan::exprs::{self, PExpr};
-use crate::plan::{Aggregate, Node, NodeId, OnError, Op, Order, Plan, Properties, Purpose, Relation};
+use crate::plan::exprs::{self, PExpr, column_of};
+use crate::plan::{Aggregate, AnyRows, Node, NodeId, OnError, Op, Order, Plan, Properties, Purpose, Relation};
 
 /// A plan under construction.
 #[derive(Default)]
@@ -234,6 +234,7 @@ impl Builder {
     ) -> Result<Plan> {
         let bounded = self.bounded.iter().all(|bounded| *bounded);
         let (mut nodes, root) = reachable(self.nodes, root);
+        let any = if purpose == Purpose::Answer { any_rows(&mut nodes, root) } else { None };
         let releases = nodes.iter().any(|node| node.op.retain().is_some());
         for id in 0..nodes.len() {
             let node = &mut nodes[id];
@@ -246,35 +247,56 @@ impl Builder {
                 let node = &mut nodes[id];
                 node.properties.late_rows = if inputs.is_empty() { node.properties.late_rows } else { late };
             }
-            if !releases {
+            if nodes[id].properties.late_rows {
                 // Late rows come through, so nothing bounds how far behind a row's time may be.
                 nodes[id].properties.watermarks.clear();
                 nodes[id].properties.final_at = None;
             }
             nodes[id].fingerprint = fingerprint::of(&nodes[id].op, &nodes[..id]);
         }
-        let plan = Plan { nodes, root, schema, presentation, bounded, on_error };
-        match purpose {
-            Purpose::Output(OutputMode::Append) => check_append(&plan)?,
+        let root = match purpose {
+            Purpose::Output(OutputMode::Append) => emit_final(&mut nodes, root, bounded)?,
             Purpose::Output(OutputMode::Update | OutputMode::Complete | OutputMode::Changelog)
             | Purpose::View
-            | Purpose::Answer => {}
-        }
-        Ok(plan)
+            | Purpose::Answer => root,
+        };
+        Ok(Plan { nodes, root, schema, presentation, bounded, on_error, any })
     }
 }
 
-/// Append gives rows that never change: there must be a time at which a row is known not to.
-fn check_append(plan: &Plan) -> Result<()> {
-    let properties = &plan.nodes[plan.root].properties;
-    let Some(operator) = &properties.retracts else { return Ok(()) };
-    if properties.final_at.is_some() || plan.bounded {
-        return Ok(());
+/// Append gives rows that never change: those that may wait until they are final. There must be a time at which that is
+/// known.
+fn emit_final(nodes: &mut Vec<Node>, root: NodeId, bounded: bool) -> Result<NodeId> {
+    let Properties { retracts, final_at, .. } = &nodes[root].properties;
+    let Some(operator) = retracts else { return Ok(root) };
+    if final_at.is_none() && !bounded {
+        return Err(Error::user(format!(
+            "mode 'append' can't be used here: no row could ever be final, because of {operator}. Group by \
+             window(ts, ..) over a table with WATERMARK FOR ts, or use mode 'update', 'complete' or 'changelog'"
+        )));
     }
-    Err(Error::user(format!(
-        "mode 'append' can't be used here: no row could ever be final, because of {operator}. Group by \
-         window(ts, ..) over a table with WATERMARK FOR ts, or use mode 'update', 'complete' or 'changelog'"
-    )))
+    let op = Op::EmitFinal { input: root, final_at: *final_at };
+    let (properties, fingerprint) = (properties(&op, nodes), fingerprint::of(&op, nodes));
+    nodes.push(Node { op, schema: nodes[root].schema.clone(), properties, fingerprint });
+    Ok(nodes.len() - 1)
+}
+
+/// Has an answer that is limited without an order take the rows that come first. What may be retracted is no answer yet.
+fn any_rows(nodes: &mut [Node], root: NodeId) -> Option<AnyRows> {
+    let mut id = root;
+    while let Op::Mfp { input, predicates, .. } = &nodes[id].op {
+        if !predicates.is_empty() {
+            return None;
+        }
+        id = *input;
+    }
+    let Op::TopK { input, group, order, offset, limit: Some(limit) } = &nodes[id].op else { return None };
+    let (input, any) = (*input, AnyRows { offset: *offset, limit: *limit });
+    if !group.is_empty() || !order.is_empty() || !nodes[input].properties.stays() {
+        return None;
+    }
+    nodes[id].op = Op::Limit { input, rows: any.offset.saturating_add(any.limit) };
+    Some(any)
 }
 
 /// The nodes that `root` needs, renumbered in the same order.
@@ -297,6 +319,8 @@ fn reachable(nodes: Vec<Node>, root: NodeId) -> (Vec<Node>, NodeId) {
             | Op::Distinct { input, .. }
             | Op::Reduce { input, .. }
             | Op::TopK { input, .. }
+            | Op::Limit { input, .. }
+            | Op::EmitFinal { input, .. }
             | Op::Negate { input } => *input = place[*input],
             Op::Join { left, right, .. } | Op::Semi { left, right, .. } => {
                 *left = place[*left];
@@ -316,6 +340,7 @@ fn projected(all: &Properties, projection: &[usize]) -> Properties {
     let moved = |w: crate::plan::Watermark| place(w.column).map(|column| crate::plan::Watermark { column, ..w });
     Properties {
         retracts: all.retracts.clone(),
+        taken_back: all.taken_back,
         watermarks: all.watermarks.iter().copied().filter_map(moved).collect(),
         final_at: all.final_at.and_then(moved),
         is_static: all.is_static,

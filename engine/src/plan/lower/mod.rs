@@ -22,7 +22,7 @@ use headwater_connectors::OutputMode;
 use super::exprs::{self, PExpr};
 use super::{NodeId, OnError, Order, Plan, Purpose};
 use crate::error::{Error, Result};
-use crate::sql::HopNode;
+use crate::logical::HopNode;
 use builder::Builder;
 
 /// The plan of an optimised query for `purpose`.
@@ -196,6 +196,9 @@ impl Lowering {
 
     /// The plan of `flow`: its columns, and behind them those that the order or finality needs.
     fn finish(mut self, mut flow: Flow, schema: SchemaRef, purpose: Purpose) -> Result<Plan> {
+        if schema.fields().is_empty() {
+            return Err(Error::user("the query has no columns: name some, or write SELECT *"));
+        }
         let order = std::mem::take(&mut flow.order);
         let mut presentation = Vec::new();
         if matches!(purpose, Purpose::Answer | Purpose::Output(OutputMode::Complete)) {

@@ -13,8 +13,8 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::golden::planner;
-use super::{Aggregate, AggregateFunction, OnError, Op, Plan, Purpose};
-use crate::sql::window_udf;
+use super::window_udf;
+use crate::plan::{Aggregate, AggregateFunction, OnError, Op, Plan, Purpose};
 
 type Row = Vec<ScalarValue>;
 
@@ -158,6 +158,8 @@ fn evaluate(plan: &Plan, tables: &BTreeMap<String, RecordBatch>) -> Vec<Row> {
                 kept.map(|index| input(*i)[*index as usize].clone()).collect()
             }
             Op::Union { inputs } => inputs.iter().flat_map(|i| input(*i).clone()).collect(),
+            Op::Limit { input: i, rows } => input(*i).iter().take(*rows).cloned().collect(),
+            Op::EmitFinal { input: i, .. } => input(*i).clone(),
             Op::Negate { .. } => panic!("lowering makes no negation"),
         };
         results.push(found);
@@ -333,7 +335,7 @@ fn plans_mean_what_datafusion_answers() {
                 if found != expected {
                     wrong.push(format!(
                         "round {round}: {query}\nfound {found:#?}\nexpected {expected:#?}\n{}",
-                        super::explain::explain(&plan)
+                        crate::plan::explain::explain(&plan)
                     ));
                 }
             }

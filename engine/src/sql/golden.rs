@@ -2,16 +2,16 @@
 //! queries give now, to be read before it is committed.
 //!
 //! A case is a query, `----`, what `EXPLAIN` shows or the error, and a line `====`. A first line `-- append` (update,
-//! complete, changelog, answer, logical) says what the plan is for.
+//! complete, changelog, answer, logical) says what the plan is for; `-- canonical` asks for its text that lasts.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 
-use super::catalog::{EventTime, TableMeta};
-use super::{OnError, Purpose, explain};
-use crate::sql::{ExplainKind, Planner, output_mode};
+use super::{ExplainKind, Planner, output_mode};
+use crate::plan::catalog::{EventTime, TableMeta};
+use crate::plan::{OnError, Purpose, explain};
 
 fn table(name: &str, columns: &[(&str, DataType)]) -> TableMeta {
     let fields: Vec<_> = columns.iter().map(|(name, t)| Field::new(*name, t.clone(), true)).collect();
@@ -23,6 +23,7 @@ fn table(name: &str, columns: &[(&str, DataType)]) -> TableMeta {
         bounded: false,
         is_static: false,
         append_only: true,
+        taken_back: false,
     }
 }
 
@@ -79,6 +80,11 @@ fn outcome(planner: &Planner, text: &str) -> String {
     let purpose = match header {
         "view" => Purpose::View,
         "answer" => Purpose::Answer,
+        "canonical" => {
+            return planner
+                .physical(&plan, Purpose::View, on_error)
+                .map_or_else(|error| format!("error: {error}"), |plan| plan.canonical().trim_end().to_string());
+        }
         "logical" => {
             return planner
                 .explain(&plan, ExplainKind::Logical, on_error)
@@ -96,8 +102,8 @@ fn outcome(planner: &Planner, text: &str) -> String {
 }
 
 /// What rendering relies on.
-fn check(plan: &super::Plan) {
-    use super::{Op, exprs};
+fn check(plan: &crate::plan::Plan) {
+    use crate::plan::{Op, exprs};
     for (id, node) in plan.nodes.iter().enumerate() {
         let width = |input: usize| plan.nodes[input].schema.fields().len();
         let of = |input: usize, column: usize| plan.nodes[input].schema.field(column).data_type().clone();
@@ -136,7 +142,7 @@ fn check(plan: &super::Plan) {
 
 #[test]
 fn plans_are_as_recorded() {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/plan/golden");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/sql/golden");
     let complete = std::env::var_os("HEADWATER_COMPLETE").is_some();
     let planner = planner();
     let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();

@@ -1,0 +1,11 @@
+//! What queries hold beyond DataFusion's own words, below both the text that says it and the plan that does it: windows,
+//! lengths of time, and the mark of what is NULL where it fails.
+
+mod duration;
+mod or_null;
+mod window;
+
+pub use duration::parse_duration;
+pub(crate) use or_null::{is_or_null, or_null};
+pub(crate) use window::{HOP_PLACE, WINDOW, as_window, window_size};
+pub use window::{HopNode, window_expr, window_udf};
