@@ -5,9 +5,10 @@ use std::ops::ControlFlow;
 
 use headwater::datafusion::sql::sqlparser::ast::{ObjectName, visit_relations};
 use headwater::sql::{Parsed, Statement};
-use headwater::{Result, Session};
+use headwater::{Outcome, Result, Session};
 
-/// Declares a table for each file that the statements name in quotes and that is not declared yet.
+/// Declares a table for each file that the statements name in quotes. One that was declared so before is declared anew,
+/// unless something reads it: the file may have other columns by now.
 ///
 /// Errors: a file that is not there, or of no known format, at the statement that names it.
 pub fn declare(session: &Session, statements: &[Parsed]) -> Result<()> {
@@ -26,20 +27,34 @@ pub fn declare(session: &Session, statements: &[Parsed]) -> Result<()> {
             paths.extend(path(name));
             ControlFlow::<()>::Continue(())
         });
-        for path in paths.difference(&known) {
-            if let Some(format) = format(path) {
-                let quoted = (path.replace('"', "\"\""), path.replace('\'', "''"));
-                let create = format!(
-                    "CREATE TABLE IF NOT EXISTS \"{}\" WITH (connector = 'filesystem', path = '{}', format = '{format}')",
-                    quoted.0, quoted.1
-                );
-                session.execute(&create).map_err(|error| {
-                    headwater::Error::user(error.message()).at(&parsed.source, parsed.line, parsed.column)
-                })?;
+        for path in &paths {
+            let Some(format) = format(path) else { continue };
+            let quoted = (path.replace('"', "\"\""), path.replace('\'', "''"));
+            let create = format!(
+                "CREATE OR REPLACE TABLE \"{}\" WITH (connector = 'filesystem', path = '{}', format = '{format}')",
+                quoted.0, quoted.1
+            );
+            let is_known = known.contains(path);
+            if is_known && made_by(session, &quoted.0)? != create {
+                continue;
+            }
+            match session.execute(&create) {
+                Ok(_) => {}
+                // It stays as it is for those who read it.
+                Err(_) if is_known => {}
+                Err(error) => {
+                    return Err(headwater::Error::user(error.message()).at(&parsed.source, parsed.line, parsed.column));
+                }
             }
         }
     }
     Ok(())
+}
+
+/// The statement that made a table.
+fn made_by(session: &Session, quoted: &str) -> Result<String> {
+    let shown = session.execute(&format!("SHOW CREATE TABLE \"{quoted}\""))?.pop();
+    Ok(if let Some(Outcome::Text(text)) = shown { text } else { String::new() })
 }
 
 /// The path that a relation's name is, if it is written in single quotes.

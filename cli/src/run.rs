@@ -48,6 +48,9 @@ pub fn run(args: &Run, out: &mut dyn Write) -> Result<(), Failure> {
             Outcome::Query(_) | Outcome::Sink(_) => {}
         }
     }
+    for sink in script.sinks() {
+        writeln!(notes, "started sink '{}': {}", sink.name(), sink.promise())?;
+    }
     drop(notes);
     if !parsed.iter().any(|p| matches!(p.statement, Statement::Query(_) | Statement::CreateSink(_))) {
         eprintln!("note: {source} has no SELECT and no CREATE SINK, so there is nothing to wait for");

@@ -115,7 +115,7 @@ impl Shell {
             Outcome::Changed(count) => eprintln!("{count} rows changed"),
             Outcome::Text(text) => writeln!(out, "{text}")?,
             Outcome::Sink(query) => {
-                eprintln!("started sink '{}'", query.name());
+                eprintln!("started sink '{}': {}", query.name(), query.promise());
                 self.sinks.push(query);
             }
             Outcome::Rows(batch) => rows = Some(batch),

@@ -1,5 +1,9 @@
 //! What a table in memory keeps of its past, for queries that come later.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use arrow::datatypes::SchemaRef;
 use headwater_operators::Updates;
 use headwater_operators::time::{SINCE_EVER, Time};
@@ -31,12 +35,22 @@ pub(crate) struct History {
     since: Time,
     /// None where the columns' types have no order.
     codec: Option<Codec>,
+    /// How often each row is there, from the first retraction on that was pushed.
+    counts: Option<HashMap<Box<[u8]>, i64>>,
 }
 
 impl History {
-    pub fn new(schema: &SchemaRef) -> Self {
+    /// `counted` says that rows may be pushed that are not here yet when a retraction of them comes.
+    pub fn new(schema: &SchemaRef, counted: bool) -> Self {
         let codec = Codec::verbatim(schema.fields().iter().map(|f| f.data_type().clone())).ok();
-        History { parts: Vec::new(), rows: 0, retractions: 0, since: SINCE_EVER, codec }
+        History {
+            parts: Vec::new(),
+            rows: 0,
+            retractions: 0,
+            since: SINCE_EVER,
+            codec,
+            counts: counted.then(HashMap::new),
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -70,6 +84,48 @@ impl History {
         }
     }
 
+    /// Counts rows that are about to come and leave. `chosen` says that those that leave were found in the table.
+    ///
+    /// Errors: the first row that would leave more often than it is there; nothing is counted then.
+    pub fn count(&mut self, rows: &Columns, diffs: Option<&[i64]>, chosen: bool) -> Result<(), usize> {
+        let Some(codec) = &self.codec else { return Ok(()) };
+        if self.counts.is_none() && (chosen || diffs.is_none_or(|diffs| diffs.iter().all(|diff| *diff >= 0))) {
+            return Ok(());
+        }
+        let diffs = diffs.map_or_else(|| vec![1; rows.rows].into(), Cow::Borrowed);
+        let counts = self.counts.get_or_insert_with(|| {
+            let mut counts = HashMap::new();
+            self.parts.iter().for_each(|(_, updates)| add(&mut counts, codec, &updates.data, &updates.diffs));
+            counts
+        });
+        let mut changed = HashMap::new();
+        add(&mut changed, codec, rows, &diffs);
+        let short = |(row, diff): (&Box<[u8]>, &i64)| counts.get(row).copied().unwrap_or(0) + diff < 0;
+        if changed.iter().any(short) {
+            let encoded = codec.encode(&rows.arrays, rows.rows);
+            let blamed = |&at: &usize| {
+                let row = encoded.get(at);
+                diffs[at] < 0 && counts.get(row).copied().unwrap_or(0) + changed.get(row).copied().unwrap_or(0) < 0
+            };
+            return Err((0..rows.rows).find(blamed).unwrap_or(0));
+        }
+        for (row, diff) in changed {
+            match counts.entry(row) {
+                Entry::Occupied(mut there) => {
+                    *there.get_mut() += diff;
+                    if *there.get() == 0 {
+                        there.remove();
+                    }
+                }
+                Entry::Vacant(vacant) if diff != 0 => {
+                    vacant.insert(diff);
+                }
+                Entry::Vacant(_) => {}
+            }
+        }
+        Ok(())
+    }
+
     /// The updates of the kinds that are wanted.
     pub fn updates(&self, wanted: impl Fn(FeedKind) -> bool) -> Vec<Updates<Columns>> {
         self.parts.iter().filter(|(kind, _)| wanted(*kind)).map(|(_, updates)| updates.clone()).collect()
@@ -94,6 +150,13 @@ impl History {
             }
         }
         self.rows = self.parts.iter().map(|(_, updates)| updates.len()).sum();
+    }
+}
+
+fn add(counts: &mut HashMap<Box<[u8]>, i64>, codec: &Codec, rows: &Columns, diffs: &[i64]) {
+    let encoded = codec.encode(&rows.arrays, rows.rows);
+    for (at, diff) in diffs.iter().enumerate() {
+        *counts.entry(encoded.get(at).into()).or_insert(0) += diff;
     }
 }
 
@@ -126,9 +189,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn no_row_leaves_more_often_than_it_is_there() {
+        let schema = Arc::new(Schema::new(vec![Field::new("k", DataType::Int64, true)]));
+        let mut history = History::new(&schema, false);
+        let rows = |keys: &[i64]| Columns { rows: keys.len(), arrays: vec![Arc::new(Int64Array::from(keys.to_vec()))] };
+        assert_eq!(history.count(&rows(&[1, 1]), Some(&[1, 1]), false), Ok(()));
+        history.push(FeedKind::OnTime, Updates::uniform(rows(&[1, 1]), 5, 1));
+        assert_eq!(history.count(&rows(&[1, 2]), Some(&[-1, -1]), false), Err(1));
+        assert_eq!(history.count(&rows(&[1, 1]), Some(&[-1, -1]), false), Ok(()));
+        assert_eq!(history.count(&rows(&[1]), Some(&[-1]), false), Err(0));
+        // What comes in the same change can leave in it.
+        assert_eq!(history.count(&rows(&[3, 3]), Some(&[-1, 1]), false), Ok(()));
+        assert_eq!(history.count(&rows(&[3]), Some(&[1]), true), Ok(()));
+        assert_eq!(history.count(&rows(&[3, 3]), Some(&[-1, -1]), false), Err(0));
+    }
+
+    #[test]
     fn what_comes_and_goes_is_forgotten() {
         let schema = Arc::new(Schema::new(vec![Field::new("k", DataType::Int64, true)]));
-        let mut history = History::new(&schema);
+        let mut history = History::new(&schema, false);
         let keys = |range: std::ops::Range<i64>| Columns {
             rows: range.clone().count(),
             arrays: vec![Arc::new(Int64Array::from_iter_values(range))],

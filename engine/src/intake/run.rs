@@ -139,7 +139,8 @@ impl Run {
         private: bool,
     ) -> Arc<Self> {
         let follows = matches!(stamping, Stamping::Follow { .. });
-        let history = matches!(declaration.origin, Origin::Memory).then(|| History::new(&declaration.schema));
+        let by_data = declaration.event_time.as_ref().is_some_and(|event| event.by_data);
+        let history = matches!(declaration.origin, Origin::Memory).then(|| History::new(&declaration.schema, by_data));
         let intake = Intake::new(&declaration.name, stamping, context.sequencer.clone(), session.clone(), history);
         let in_flight = intake.in_flight.clone();
         let run = Arc::new(Run {

@@ -197,6 +197,19 @@ impl Intake {
         Ok(())
     }
 
+    /// Counts rows that are about to be pushed into a table that keeps its rows; `chosen` says that those that leave were
+    /// found in it. Errors: a row that would leave more often than it is there.
+    pub fn count(&mut self, rows: &RecordBatch, diffs: Option<&[i64]>, chosen: bool) -> Result<()> {
+        let Some(history) = &mut self.history else { return Ok(()) };
+        let rows = Columns::from_batch(rows);
+        history.count(&rows, diffs, chosen).map_err(|row| {
+            let (table, row) = (&self.table, rows.show_row(row));
+            Error::data(format!(
+                "table '{table}': the row ({row}) is taken back more often than it is there; nothing was changed"
+            ))
+        })
+    }
+
     /// Keeps input that was no row, for showing.
     pub fn reject(&mut self, rejected: Vec<Rejected>) {
         self.counts.rejected += rejected.len() as u64;

@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use datafusion::logical_expr::LogicalPlan;
-use headwater_connectors::{Connector, Options, OutputMode, Sink, TableSpec};
+use headwater_connectors::{Connector, Guarantee, Options, OutputMode, Sink, SinkGuarantee, TableSpec};
 
 use super::dataframe::DataFrame;
 use super::install::How;
 use super::running::Body;
 use super::session::Inner;
-use super::sinks::Query;
+use super::sinks::{Query, promise};
 use super::subscription::Subscription;
 use super::view::View;
-use crate::catalog::{Kind, New};
+use crate::catalog::{Kind, New, Node};
 use crate::error::{Error, Result};
-use crate::intake::Reading;
+use crate::intake::{Origin, Reading};
 use crate::output::{Emitter, Reader, Shape};
 use crate::plan::catalog::ViewMeta;
 use crate::plan::{OnError, Plan, Purpose};
@@ -177,7 +177,8 @@ impl Inner {
         let connector: Arc<dyn Connector> = self.registry.get(connector)?.clone();
         let spec = sink_spec(new.name, options.clone(), &physical);
         let open = || Ok(connector.sink(&spec, mode)?);
-        self.start_writing(new, &query.plan, physical, query.from_now, mode, trigger, open)
+        let guarantee = connector.sink_guarantee(&spec, mode);
+        self.start_writing(new, &query.plan, physical, query.from_now, mode, trigger, guarantee, open)
     }
 
     /// Starts a query that writes to a sink made in Rust.
@@ -191,7 +192,8 @@ impl Inner {
     ) -> Result<Query> {
         let physical = self.planner().physical(&query.plan, Purpose::Output(mode), query.on_error)?;
         let new = New { kind: Kind::Subscription, name, text: "", replace: false };
-        self.start_writing(&new, &query.plan, physical, query.from_now, mode, trigger, || Ok(sink))
+        let guarantee = SinkGuarantee::AtLeastOnce;
+        self.start_writing(&new, &query.plan, physical, query.from_now, mode, trigger, guarantee, || Ok(sink))
     }
 
     #[expect(clippy::too_many_arguments, reason = "what a sink is")]
@@ -203,6 +205,7 @@ impl Inner {
         from_now: bool,
         mode: OutputMode,
         trigger: Trigger,
+        guarantee: SinkGuarantee,
         open: impl FnOnce() -> Result<Box<dyn Sink>>,
     ) -> Result<Query> {
         let cancels = self.news().cancels();
@@ -216,7 +219,8 @@ impl Inner {
         // that, not the statement, for tables may start only after it.
         let waits = reading == Reading::AvailableNow && !physical.relations().iter().all(|r| r.is_of_table());
         let how = How { reading, store: false, output: Some(outbox.clone()), from_now, cancels };
-        let query = Query::new(node.clone(), self.news().clone());
+        let promise = promise(guarantee, &self.read_once(&node));
+        let query = Query::new(node.clone(), self.news().clone(), &promise);
         let session = self.clone();
         let start = move |query: &Query| -> Result<Reader> {
             let running = session.render(&node, physical, how)?;
@@ -235,6 +239,22 @@ impl Inner {
             query.write(self.clone(), |_| Ok(reader), sink)?;
         }
         Ok(query)
+    }
+
+    /// The tables below a node whose rows can't be read again.
+    fn read_once(&self, node: &Arc<Node>) -> Vec<String> {
+        let (mut below, mut names) = (node.reads.clone(), Vec::new());
+        while let Some(node) = below.pop() {
+            below.extend(node.reads.iter().cloned());
+            if let Some(Body::Table(run)) = self.catalog.body(node.id)
+                && (run.guarantee() == Guarantee::Once || matches!(run.declaration.origin, Origin::Memory))
+            {
+                names.push(format!("'{}'", node.name));
+            }
+        }
+        names.sort();
+        names.dedup();
+        names
     }
 
     /// Drops what is called `name`, and with `cascade` what reads it: their titles, in order. None, if there is nothing

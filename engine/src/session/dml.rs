@@ -56,6 +56,7 @@ fn change(run: &Run, batch: &RecordBatch, diffs: Vec<i64>) -> Result<()> {
         if intake.frontier().is_none() {
             return Err(Error::user(format!("table '{}' is closed", run.declaration.name)));
         }
+        intake.count(batch, Some(&diffs), true)?;
         intake.add_split(STATEMENTS, "statements".to_owned());
         let offset = intake.counts.rows + batch.num_rows() as u64;
         intake.push(STATEMENTS, batch, Some(diffs), &Changes::One, offset)?;

@@ -36,7 +36,8 @@ impl Input {
     /// Pushes rows as plain events, each a change of its own.
     ///
     /// Waits while the engine is behind with what was pushed, but not for what only the caller's next push, or a reader,
-    /// would end. Errors: columns that are not the table's; a closed table; that the wait was cancelled.
+    /// would end. Errors: columns that are not the table's; a closed table; a row taken back that is not
+    /// there, in a table in memory; that the wait was cancelled.
     pub fn push(&mut self, rows: RecordBatch) -> Result<Pushed> {
         self.change(rows, None, Changes::Each)
     }
@@ -60,12 +61,13 @@ impl Input {
         let (news, cancels) = (self.session.news(), self.session.news().cancels());
         self.run.wait_for_room(true, || news.check(cancels))?;
         let _writing = self.run.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.rows += rows.num_rows() as u64;
         let frontier = {
             let mut intake = self.run.lock();
             if intake.frontier().is_none() {
                 return Err(Error::user(format!("table '{}' is closed", self.run.declaration.name)));
             }
+            intake.count(&rows, diffs.as_deref(), false)?;
+            self.rows += rows.num_rows() as u64;
             intake.push(self.split, &rows, diffs, &changes, self.rows)?;
             intake.close_round();
             intake.frontier()

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
-use headwater_connectors::{Emission, Op, Sink};
+use headwater_connectors::{Emission, Op, Sink, SinkGuarantee};
 use headwater_operators::guard;
 
 use super::running::Running;
@@ -23,11 +23,33 @@ pub struct Query {
     news: Arc<News>,
     running: Arc<OnceLock<Arc<Running>>>,
     writing: Arc<Writing>,
+    promise: Arc<str>,
+}
+
+/// What a sink is promised, in words.
+pub(super) fn promise(sink: SinkGuarantee, gone: &[String]) -> String {
+    let again = match sink {
+        SinkGuarantee::AtLeastOnce => "writes everything once more",
+        SinkGuarantee::Idempotent => "replaces what is there",
+        SinkGuarantee::ExactlyOnce => "passes over what is there",
+    };
+    let gone = match gone {
+        [] => String::new(),
+        names => format!("; what was read of {} can't be read again", names.join(", ")),
+    };
+    format!(
+        "each change is written once; no state is kept on disk, so after a restart it begins anew and {again}{gone}"
+    )
 }
 
 impl Query {
-    pub(super) fn new(node: Arc<Node>, news: Arc<News>) -> Self {
-        Query { node, news, running: Arc::default(), writing: Arc::default() }
+    pub(super) fn new(node: Arc<Node>, news: Arc<News>, promise: &str) -> Self {
+        Query { node, news, running: Arc::default(), writing: Arc::default(), promise: promise.into() }
+    }
+
+    /// What this combination of sources and sink promises, as a sentence.
+    pub fn promise(&self) -> &str {
+        &self.promise
     }
 
     /// Says what runs for it.
