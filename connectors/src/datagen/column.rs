@@ -14,8 +14,8 @@ use arrow::datatypes::{DataType, Date32Type, Field};
 
 use crate::datagen::Shared;
 use crate::error::{Error, Result};
-use crate::format::csv::timestamp;
 use crate::format::types::{convert, sql_name};
+use crate::format::values::timestamp;
 use crate::options::Checked;
 
 /// One column: a pure function of the row's number.

@@ -142,7 +142,7 @@ impl Generator {
             }
         }
         let pace = options.count("rows-per-second")?.unwrap_or(0);
-        let start = options.required("start", crate::format::csv::timestamp)?;
+        let start = options.required("start", crate::format::values::timestamp)?;
         let events = options.count("events-per-second")?.unwrap_or(if pace > 0 { pace } else { 10_000 });
         if events == 0 {
             return Err(options.wrong("events-per-second"));

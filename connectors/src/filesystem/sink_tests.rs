@@ -9,6 +9,7 @@ use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::compute::concat_batches;
 
+use super::testing::message;
 use super::*;
 use crate::connector::Reach;
 use crate::error::Error;
@@ -184,7 +185,6 @@ fn failures_name_the_path() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("file");
     fs::write(&file, "").expect("written");
-    let message = |result: Result<Box<dyn Sink>>| result.err().expect("an error").to_string();
     let error = message(open(&file.join("out"), OutputMode::Append, &[("format", "csv")]));
     assert!(error.starts_with("can't create the folder") && error.contains("file/out"), "{error}");
     let error = message(open(&folder.path().join("out"), OutputMode::Append, &[]));
@@ -192,7 +192,7 @@ fn failures_name_the_path() {
 
     let out = folder.path().join("gone");
     let mut sink = open(&out, OutputMode::Append, &[("format", "json")]).expect("a sink");
-    fs::remove_dir(&out).expect("removed");
+    fs::remove_dir_all(&out).expect("removed");
     let error = sink.write(&emission(OutputMode::Append, rows(&[Some("a")]), &[Op::Insert])).expect_err("no folder");
     assert!(
         matches!(&error, Error::External { retry: false, .. }) && error.to_string().contains("gone/.part"),

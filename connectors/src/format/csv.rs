@@ -5,23 +5,22 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, ArrowPrimitiveType, BooleanArray, BooleanBuilder, PrimitiveBuilder, RecordBatch, StringBuilder,
-};
-use arrow::compute::filter_record_batch;
-use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
-use arrow::datatypes::{
-    DataType, Date32Type, Field, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Schema,
-    SchemaRef, TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
-};
-use chrono::Utc;
-
 use crate::connector::Wanted;
 use crate::error::{Error, Result};
 use crate::format::csv_tokens::{Cell, Cells, Dialect, Tokens, UNWANTED, tokenize};
 use crate::format::record::{Bad, Decoded, excerpt, line_ends};
 use crate::format::types::{convert, sql_name};
+use crate::format::values;
 use crate::options::nearest;
+use arrow::array::{
+    ArrayRef, ArrowPrimitiveType, BooleanArray, BooleanBuilder, PrimitiveBuilder, RecordBatch, StringBuilder,
+};
+use arrow::compute::filter_record_batch;
+use arrow::compute::kernels::cast_utils::Parser;
+use arrow::datatypes::{
+    DataType, Date32Type, Field, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Schema,
+    SchemaRef, TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
 
 /// The columns of a file: how many, and where each goes.
 #[derive(Debug)]
@@ -250,7 +249,7 @@ fn column(cells: &Cells<'_>, slot: usize, field: &Field, faults: &mut Faults) ->
         DataType::Int8 => on.parsed::<Int8Type>(Int8Type::parse),
         DataType::Int16 => on.parsed::<Int16Type>(Int16Type::parse),
         DataType::Int32 => on.parsed::<Int32Type>(Int32Type::parse),
-        DataType::Int64 => on.parsed::<Int64Type>(Int64Type::parse),
+        DataType::Int64 => on.parsed::<Int64Type>(values::whole),
         DataType::UInt8 => on.parsed::<UInt8Type>(UInt8Type::parse),
         DataType::UInt16 => on.parsed::<UInt16Type>(UInt16Type::parse),
         DataType::UInt32 => on.parsed::<UInt32Type>(UInt32Type::parse),
@@ -258,14 +257,9 @@ fn column(cells: &Cells<'_>, slot: usize, field: &Field, faults: &mut Faults) ->
         DataType::Float32 => on.parsed::<Float32Type>(Float32Type::parse),
         DataType::Float64 => on.parsed::<Float64Type>(Float64Type::parse),
         DataType::Date32 => on.parsed::<Date32Type>(Date32Type::parse),
-        DataType::Timestamp(TimeUnit::Microsecond, None) => on.parsed::<TimestampMicrosecondType>(timestamp),
+        DataType::Timestamp(TimeUnit::Microsecond, None) => on.parsed::<TimestampMicrosecondType>(values::timestamp),
         _ => on.converted()?,
     })
-}
-
-/// A point in time as microseconds; one written without an offset is UTC.
-pub(crate) fn timestamp(text: &str) -> Option<i64> {
-    string_to_datetime(&Utc, text).ok().map(|instant| instant.timestamp_micros())
 }
 
 struct Column<'a, 'b> {
@@ -325,7 +319,7 @@ impl Column<'_, '_> {
                 builder.append_null();
                 return true;
             };
-            let value = parse(text.trim());
+            let value = parse(values::trimmed(text));
             builder.append_option(value);
             value.is_some()
         });

@@ -188,12 +188,32 @@ fn field(
     plain(dialect.delimiter, bytes, position, last)
 }
 
+/// The place of the first delimiter or line end from `from` on; the length if there is none. Eight bytes are looked at
+/// together: most fields are short, so setting out for a longer stride would not pay.
+#[inline]
+fn field_end(delimiter: u8, bytes: &[u8], from: usize) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let (delimiters, line_ends) = (ONES * u64::from(delimiter), ONES * u64::from(b'\n'));
+    // The lowest bit that is set stands for the first byte that is zero; those above it may be wrong.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
+    let mut at = from;
+    while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*eight);
+        let found = zeros(word ^ delimiters) | zeros(word ^ line_ends);
+        if found != 0 {
+            return at + (found.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    while at < bytes.len() && bytes[at] != delimiter && bytes[at] != b'\n' {
+        at += 1;
+    }
+    at
+}
+
 #[inline]
 fn plain(delimiter: u8, bytes: &[u8], position: usize, last: bool) -> (Field, End, usize) {
-    let mut end = position;
-    while end < bytes.len() && bytes[end] != delimiter && bytes[end] != b'\n' {
-        end += 1;
-    }
+    let end = field_end(delimiter, bytes, position);
     let (stop, next) = match bytes.get(end) {
         Some(b'\n') => (End::Record, end + 1),
         Some(_) => (End::Field, end + 1),
@@ -380,6 +400,18 @@ mod tests {
                 (6, 7, "a quoted field is never closed"),
             ]
         );
+    }
+
+    #[test]
+    fn the_end_of_a_field_is_found() {
+        let text: Vec<u8> = (0..4096_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        for delimiter in [b',', b'\t', b';', 0x0b, 0x80, 0xff, 0] {
+            for from in 0..text.len() {
+                let rest = &text[from..];
+                let slowly = rest.iter().position(|byte| *byte == delimiter || *byte == b'\n');
+                assert_eq!(field_end(delimiter, &text, from), slowly.map_or(text.len(), |place| from + place));
+            }
+        }
     }
 
     /// Cutting text anywhere and going on with the rest gives the same records as reading it at once.

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Fields, Schema};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use crate::format::csv::timestamp;
 use crate::format::csv_tokens::{Cell, Cells};
 use crate::format::json::Lines;
 use crate::format::types::TIMESTAMP;
+use crate::format::values::timestamp;
 
 /// What a column may be.
 #[derive(Clone, Debug, Default, PartialEq)]

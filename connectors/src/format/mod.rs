@@ -12,6 +12,7 @@ pub(crate) mod parquet;
 pub(crate) mod record;
 pub(crate) mod text;
 pub(crate) mod types;
+pub(crate) mod values;
 
 /// The most rows of a batch.
 pub(crate) const BATCH_ROWS: usize = 32 * 1024;
