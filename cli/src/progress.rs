@@ -116,7 +116,9 @@ mod tests {
     fn the_line_tells_rate_share_and_lag() {
         let status = |rows, frontier| TableStatus {
             name: "visits".into(),
-            counts: headwater::IntakeCounts { rows, late: 2, rejected: 0 },
+            state: "running",
+            counts: headwater::IntakeCounts { rows, late: 2, behind_us: 0, rejected: 0 },
+            late_splits: Vec::new(),
             progress: headwater::connectors::Progress { rows, bytes: 50, total_bytes: Some(200) },
             frontier,
         };

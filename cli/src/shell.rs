@@ -241,11 +241,13 @@ impl Shell {
         let plain = name.trim_matches('"');
         if let Some(table) = self.session.tables().into_iter().find(|table| table.name == plain) {
             let counts = table.counts;
-            writeln!(out, "rows {}, late {}, rejected {}", counts.rows, counts.late, counts.rejected)?;
+            let late = if counts.late > 0 { run::late(&table) } else { String::new() };
+            let (rows, rejected) = (counts.rows, counts.rejected);
+            writeln!(out, "{}: rows {rows}, rejected {rejected}, late {}{late}", table.state, counts.late)?;
         }
         if let Ok(view) = self.session.view(plain) {
             let status = view.status();
-            writeln!(out, "{} bytes stored", status.state_bytes)?;
+            writeln!(out, "{}: {} bytes stored", status.state, status.state_bytes)?;
             for trouble in status.error.iter().chain(&status.failure) {
                 writeln!(out, "{trouble}")?;
             }

@@ -435,6 +435,13 @@ impl Run {
         }
     }
 
+    /// Late rows by split, the most first.
+    pub fn late_splits(&self) -> Vec<(String, u64)> {
+        let mut late: Vec<_> = self.lock().late.iter().map(|(split, rows)| (split.clone(), *rows)).collect();
+        late.sort_by_key(|(_, rows)| std::cmp::Reverse(*rows));
+        late
+    }
+
     /// Whether a later query can read again what has gone by.
     pub fn guarantee(&self) -> Guarantee {
         match &self.declaration.origin {

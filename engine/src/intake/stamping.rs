@@ -1,7 +1,7 @@
 //! A table's way in: rows get their stamps here, once for all views, and go to the workers.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use headwater_connectors::{Changes, Rejected};
 use headwater_operators::Updates;
 use headwater_operators::clock::Clock;
 use headwater_operators::stamp::{self, Arrival, CutBy, Cuts, Follower, NO_TIME, SessionTime, StampConfig, Stamper};
-use headwater_operators::time::{SINCE_EVER, Time};
+use headwater_operators::time::{SINCE_EVER, Time, from_micros};
 
 use super::history::{FeedKind, History};
 use crate::columns::{Columns, event_times};
@@ -49,6 +49,8 @@ pub struct IntakeCounts {
     pub rows: u64,
     /// Rows that were late.
     pub late: u64,
+    /// How far the latest of them was behind the time at which it took effect, microseconds.
+    pub behind_us: u64,
     /// Pieces of input that were no rows, or had no usable event time.
     pub rejected: u64,
 }
@@ -68,11 +70,16 @@ pub(crate) struct Intake {
     /// Rows taken from each split, by name, for a reader that must read them again.
     pub positions: HashMap<String, u64>,
     pub counts: IntakeCounts,
+    /// Late rows by split, of the first splits that had some.
+    pub late: BTreeMap<String, u64>,
     pub rejected: Vec<Rejected>,
     /// What was stamped so far, where the table keeps it for views created later.
     pub history: Option<History>,
     turn: usize,
 }
+
+/// Of how many splits late rows are counted.
+const LATE_SPLITS: usize = 100;
 
 /// How many rejected rows are kept for showing.
 const REJECTED_KEPT: usize = 1000;
@@ -98,6 +105,7 @@ impl Intake {
             splits: HashMap::new(),
             positions: HashMap::new(),
             counts: IntakeCounts::default(),
+            late: BTreeMap::new(),
             rejected: Vec::new(),
             history,
             turn: 0,
@@ -188,7 +196,20 @@ impl Intake {
                     _ => times.iter().map(|time| time.unwrap_or(NO_TIME)).collect(),
                 };
                 let arrival = Arrival { data: columns, event_times: &times, diffs, changes, offset };
+                let before = stamper.counts().late;
                 stamper.push(id.ok_or_else(unknown)?, arrival, super::clock().now_micros());
+                let late = stamper.counts().late - before;
+                if late > 0
+                    && let Some((name, _)) = self.splits.get(&split)
+                {
+                    match self.late.get_mut(name) {
+                        Some(count) => *count += late,
+                        None if self.late.len() < LATE_SPLITS => {
+                            self.late.insert(name.clone(), late);
+                        }
+                        None => {}
+                    }
+                }
             }
             Stamping::Follow { follower, .. } => {
                 follower.push(id.ok_or_else(unknown)?, columns, uniform(diffs), offset);
@@ -274,7 +295,10 @@ impl Intake {
         };
         if let Some(stamped) = stamped {
             stamped.on_time.into_iter().for_each(|updates| self.send(FeedKind::OnTime, updates));
-            stamped.late.into_iter().for_each(|updates| self.send(FeedKind::Late, updates));
+            for updates in stamped.late {
+                self.note_behind(&updates);
+                self.send(FeedKind::Late, updates);
+            }
             for rejected in stamped.rejected {
                 let place = format!("table '{}'", self.table);
                 let rows = rejected.reasons.iter().enumerate().map(|(row, reason)| Rejected {
@@ -289,6 +313,14 @@ impl Intake {
         if self.frontier.is_some() {
             self.advance(frontier);
         }
+    }
+
+    fn note_behind(&mut self, late: &Updates<Columns>) {
+        let Stamping::Event { column, .. } = &self.stamping else { return };
+        let Ok(times) = event_times(&late.data.arrays[*column]) else { return };
+        let behind =
+            times.iter().zip(&late.times).filter_map(|(time, stamp)| Some(stamp.saturating_sub(from_micros(time?))));
+        self.counts.behind_us = self.counts.behind_us.max(behind.max().unwrap_or(0));
     }
 
     fn advance(&mut self, frontier: Option<Time>) {

@@ -34,8 +34,12 @@ pub enum Outcome {
 pub struct TableStatus {
     /// Its name.
     pub name: String,
+    /// Where it is in its life: `starting`, `running`, `draining`, `stopped`, `failed` or `ended`.
+    pub state: &'static str,
     /// Rows taken in, late, rejected.
     pub counts: IntakeCounts,
+    /// Late rows by split, the most first; of the first hundred splits that had some.
+    pub late_splits: Vec<(String, u64)>,
     /// How far its source is.
     pub progress: headwater_connectors::Progress,
     /// All times before this one, microseconds since the epoch, are closed; `None` when the table has ended.
@@ -60,7 +64,9 @@ impl Session {
     pub fn tables(&self) -> Vec<TableStatus> {
         let status = |run: Arc<crate::intake::Run>| TableStatus {
             name: run.declaration.name.clone(),
+            state: run.node.state().word(),
             counts: run.counts(),
+            late_splits: run.late_splits(),
             progress: run.progress(),
             frontier: run.frontier().map(to_micros),
         };

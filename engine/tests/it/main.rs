@@ -13,6 +13,7 @@ mod bad_input;
 mod host;
 mod late_views;
 mod lives;
+mod lives_model;
 mod master;
 mod modes;
 mod on_error;

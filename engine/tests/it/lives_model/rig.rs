@@ -9,8 +9,8 @@ use headwater::arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch,
 use headwater::arrow::compute::cast;
 use headwater::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use headwater::connectors::{
-    Changes, Connector, Emission, Error, Guarantee, Op, OptionSpec, OutputMode, Poll, Progress, Result, Sink, Source,
-    SourceBatch, TableSpec,
+    Changes, Connector, Emission, Error, Guarantee, Offsets, Op, OptionSpec, OutputMode, Poll, Progress, Result, Sink,
+    Source, SourceBatch, TableSpec,
 };
 
 use super::model::Rows;
@@ -177,7 +177,7 @@ impl Connector for Rig {
     }
 
     fn source(&self, spec: &TableSpec) -> Result<Box<dyn Source>> {
-        let (id, bounded) = (id(spec), spec.bounded);
+        let (id, bounded) = (id(spec), spec.reach.is_bounded());
         self.stream(id, |stream| {
             if stream.closed {
                 return Err(external("the stream can't be opened"));
@@ -235,7 +235,7 @@ impl Reader {
 impl Source for Reader {
     fn poll(&mut self, wait: Duration) -> Result<Poll> {
         if !std::mem::replace(&mut self.announced, true) {
-            return Ok(Poll::Split { split: 0, name: format!("stream {}", self.id) });
+            return Ok(Poll::Split { split: 0, name: format!("stream {}", self.id), begins: None });
         }
         let until = Instant::now() + wait;
         loop {
@@ -250,6 +250,7 @@ impl Source for Reader {
                         diffs: None,
                         changes,
                         offset,
+                        offsets: Offsets::Dense,
                         rejected: vec![],
                     }));
                 }
