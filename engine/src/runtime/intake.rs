@@ -145,7 +145,7 @@ impl Intake {
 
     pub fn add_split(&mut self, split: u32, name: String) {
         let id = match &mut self.stamping {
-            Stamping::Event { stamper, .. } => stamper.add_split(&name, super::clock().now_micros()),
+            Stamping::Event { stamper, .. } => stamper.add_split(&name, super::clock().now_micros(), None),
             Stamping::Follow { follower, .. } => follower.add_split(&name),
             Stamping::Static => split,
         };
