@@ -34,6 +34,7 @@ mod hop;
 mod join;
 mod keys;
 mod mfp;
+pub mod ordered;
 mod top_k;
 mod unnest;
 

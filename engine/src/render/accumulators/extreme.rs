@@ -2,7 +2,7 @@
 //!
 //! Where rows may be retracted, each group keeps an ordered multiset of its values; where the plan says that none is,
 //! just the extreme. Values are order-preserving bytes: of 8 or 16 bytes for numbers and times (floats in their total
-//! order: NaN is the greatest), of arrow's row format for everything else.
+//! order: NaN is the greatest), of the order-preserving encoding for everything else.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use headwater_operators::{Rows, grow, varint};
 
 use super::Accumulator;
 use crate::columns::sound;
-use crate::render::codec::Ordered;
+use crate::render::ordered::Ordered;
 
 /// The accumulator of `max` (if `greatest`) or `min`.
 pub(super) fn accumulator(
