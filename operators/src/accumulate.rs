@@ -10,9 +10,9 @@
 use crate::buckets::Buckets;
 use crate::counts::{Counts, Marks};
 use crate::distinct::push_bucket;
-use crate::exchange::owner;
-use crate::keyed::{KEEP, Keyed, hash};
+use crate::keyed::{KEEP, Keyed, hash, owner};
 use crate::reduction::{Errors, Fault, KeyError, Reduction, reduce};
+use crate::saved::{Export, Homes, KeyStates, Place};
 use crate::table::KeyTable;
 use crate::time::Time;
 use crate::updates::{Payload, UpdateStream, Updates};
@@ -46,6 +46,23 @@ pub trait Accumulators: 'static {
 
     /// These groups are empty again and may be used anew.
     fn clear(&mut self, groups: &[u32]);
+
+    /// Appends what there is to save of a group, but for values that [`Accumulators::save_values`] gives. It says itself
+    /// where it ends.
+    fn save(&self, group: u32, out: &mut Vec<u8>);
+
+    /// Adds what was saved of a group to one, and moves `bytes` past it; none where they are no such thing.
+    fn load(&mut self, group: u32, bytes: &mut &[u8]) -> Option<()>;
+
+    /// Gives the values that groups keep, each with its group, from a place on: about `limit`. True when there are no more.
+    fn save_values(&self, _from: &mut Place, _limit: usize, _give: &mut dyn FnMut(u32, &[u8])) -> bool {
+        true
+    }
+
+    /// Adds to a group what [`Accumulators::save_values`] gave; none where the bytes are no such thing.
+    fn load_value(&mut self, _group: u32, _bytes: &[u8]) -> Option<()> {
+        None
+    }
 
     /// Bytes held, spare capacity included.
     fn bytes(&self) -> usize;
@@ -86,21 +103,28 @@ pub fn accumulate<'scope, A: Accumulators>(
 struct Segment<A> {
     table: KeyTable,
     counts: Counts,
+    homes: Homes,
     touched: Marks,
     accumulators: A,
 }
+
+/// What the first byte of a saved state says: that it is of a whole group, or one value of it.
+const OF_GROUP: u8 = 0;
+const OF_VALUE: u8 = 1;
 
 /// A group that the current time touched.
 #[derive(Clone, Copy)]
 struct Touched {
     hash: u64,
-    bucket: u64,
     /// Its records before.
     old: i64,
     /// Whether it had accumulated something without having records.
     leftover: bool,
     group: u32,
 }
+
+/// How many lists are kept for use again: a time with many steps leaves no more behind.
+const SPARE: usize = 4;
 
 /// Groups of one segment touched together, first those that had results.
 struct Part<O> {
@@ -110,7 +134,8 @@ struct Part<O> {
     old: Evaluated<O>,
 }
 
-struct Accumulate<A: Accumulators, F> {
+/// The reduction of [`accumulate`], with its results by key.
+pub struct Accumulate<A: Accumulators, F> {
     make: F,
     /// The slot and number of the group that is always there.
     global: Option<(u32, u32)>,
@@ -140,7 +165,9 @@ struct Buffers {
 }
 
 impl<A: Accumulators, F: Fn() -> A + 'static> Accumulate<A, F> {
-    fn new(make: F, global: bool) -> Self {
+    /// Groups with the accumulators that `make` makes. With `global`, the group whose key has no bytes is always there: on the
+    /// worker that owns it.
+    pub fn new(make: F, global: bool) -> Self {
         let mut this = Accumulate {
             make,
             global: None,
@@ -160,8 +187,9 @@ impl<A: Accumulators, F: Fn() -> A + 'static> Accumulate<A, F> {
             let group = segment.table.insert(hash, b"");
             segment.reserve();
             segment.touched.add(group);
+            segment.homes.set(group, KEEP, segment.table.groups());
             // Touched at the smallest time, as a group that had no results, so that they are emitted there.
-            let touched = vec![Touched { hash, bucket: KEEP, old: 0, leftover: false, group }];
+            let touched = vec![Touched { hash, old: 0, leftover: false, group }];
             this.parts.push(Part { slot, touched, old: A::Output::default().into() });
             this.global = Some((slot, group));
         }
@@ -170,7 +198,13 @@ impl<A: Accumulators, F: Fn() -> A + 'static> Accumulate<A, F> {
 }
 
 fn segment<A>(make: &impl Fn() -> A) -> Segment<A> {
-    Segment { table: KeyTable::default(), counts: Counts::default(), touched: Marks::default(), accumulators: make() }
+    Segment {
+        table: KeyTable::default(),
+        counts: Counts::default(),
+        homes: Homes::default(),
+        touched: Marks::default(),
+        accumulators: make(),
+    }
 }
 
 impl<A: Accumulators> Segment<A> {
@@ -187,7 +221,8 @@ impl<A: Accumulators, F: Fn() -> A + 'static> Reduction for Accumulate<A, F> {
     type Output = Keyed<A::Output>;
 
     fn starts(&self) -> bool {
-        self.global.is_some()
+        // Unless a run before this one has emitted it.
+        self.global.is_some() && !self.parts.is_empty()
     }
 
     fn apply(&mut self, time: Time, batch: &Updates<Keyed<A::Input>>, rows: &[u32]) {
@@ -206,7 +241,8 @@ impl<A: Accumulators, F: Fn() -> A + 'static> Reduction for Accumulate<A, F> {
                     let old = segment.counts.get(group);
                     let row = row as usize;
                     let leftover = old == 0 && !segment.accumulators.is_empty(group);
-                    let new = Touched { hash: data.hashes[row], bucket: data.bucket(row), old, leftover, group };
+                    segment.homes.set(group, data.bucket(row), segment.table.groups());
+                    let new = Touched { hash: data.hashes[row], old, leftover, group };
                     if old > 0 || (old == 0 && *global == Some((slot, group))) {
                         touched.push(new);
                         evaluated.push(group);
@@ -240,7 +276,7 @@ impl<A: Accumulators, F: Fn() -> A + 'static> Reduction for Accumulate<A, F> {
         let Accumulate { global, buckets, parts, spare, buffers, keys, times, diffs, vals, .. } = self;
         let Buffers { groups, evaluated, changed, retracted, inserted, inserted_at, cleared, .. } = buffers;
         let Some(Part { slot, mut touched, old }) = parts.pop() else { return true };
-        let Segment { table, counts, touched: marks, accumulators } = buckets.get(slot);
+        let Segment { table, counts, homes, touched: marks, accumulators } = buckets.get(slot);
         let existing = old.output.len();
         let present = |group: u32, count: i64| count > 0 || (count == 0 && *global == Some((slot, group)));
 
@@ -303,9 +339,9 @@ impl<A: Accumulators, F: Fn() -> A + 'static> Reduction for Accumulate<A, F> {
         let first = keys.hashes.len();
         for (indices, diff) in [(&*retracted, -1), (&*inserted, 1)] {
             for &index in indices {
-                let Touched { hash, bucket, .. } = touched[index as usize];
+                let Touched { hash, group, .. } = touched[index as usize];
                 keys.hashes.push(hash);
-                push_bucket(&mut keys.buckets, keys.hashes.len(), bucket);
+                push_bucket(&mut keys.buckets, keys.hashes.len(), homes.get(group));
             }
             if diff > 0 && inserted == retracted {
                 // The usual change, of groups that were there and still are.
@@ -329,8 +365,10 @@ impl<A: Accumulators, F: Fn() -> A + 'static> Reduction for Accumulate<A, F> {
         if !cleared.is_empty() {
             accumulators.clear(cleared);
         }
-        touched.clear();
-        spare.push(touched);
+        if spare.len() < SPARE {
+            touched.clear();
+            spare.push(touched);
+        }
         parts.is_empty()
     }
 
@@ -352,8 +390,72 @@ impl<A: Accumulators, F: Fn() -> A + 'static> Reduction for Accumulate<A, F> {
         self.buckets.release(frontier);
     }
 
+    fn export(&self, from: &mut Export, limit: usize, out: &mut KeyStates) -> bool {
+        let until = out.len() + limit;
+        let mut state = Vec::new();
+        self.buckets.export(from, |Segment { table, counts, homes, accumulators, .. }, from| {
+            while (from.group as usize) < table.groups() {
+                if out.len() >= until {
+                    return false;
+                }
+                let group = from.group;
+                from.group += 1;
+                if table.is_used(group) {
+                    state.clear();
+                    state.push(OF_GROUP);
+                    accumulators.save(group, &mut state);
+                    out.push(homes.get(group), table.key(group), counts.get(group), &state);
+                }
+            }
+            loop {
+                let left = until.saturating_sub(out.len());
+                if left == 0 {
+                    return false;
+                }
+                let done = accumulators.save_values(&mut from.values, left, &mut |group, value| {
+                    state.clear();
+                    state.push(OF_VALUE);
+                    state.extend_from_slice(value);
+                    out.push(homes.get(group), table.key(group), 0, &state);
+                });
+                if done {
+                    return true;
+                }
+            }
+        })
+    }
+
+    fn import(&mut self, KeyStates { keys, counts }: &KeyStates) -> Result<(), String> {
+        let Accumulate { make, global, buckets, parts, .. } = self;
+        for (row, &count) in counts.iter().enumerate() {
+            let (key, bucket) = (keys.keys.get(row), keys.bucket(row));
+            let slot = buckets.slot(bucket, &|| segment(make));
+            let segment = buckets.get(slot);
+            let group = segment.table.insert(keys.hashes[row], key);
+            segment.reserve();
+            segment.counts.add(group, count);
+            segment.homes.set(group, bucket, segment.table.groups());
+            if *global == Some((slot, group)) {
+                // It is there already, as it was when it was saved.
+                segment.touched.remove(group);
+                parts.clear();
+            }
+            let loaded = match keys.vals.get(row).split_first() {
+                Some((&OF_GROUP, mut state)) => {
+                    segment.accumulators.load(group, &mut state).filter(|()| state.is_empty())
+                }
+                Some((&OF_VALUE, value)) => segment.accumulators.load_value(group, value),
+                _ => None,
+            };
+            loaded.ok_or_else(|| format!("the saved state of key {key:02x?} does not fit its aggregates"))?;
+        }
+        Ok(())
+    }
+
     fn held(&self) -> (usize, usize) {
-        let bytes = |s: &Segment<A>| s.table.bytes() + s.counts.bytes() + s.touched.bytes() + s.accumulators.bytes();
+        let bytes = |s: &Segment<A>| {
+            s.table.bytes() + s.counts.bytes() + s.homes.bytes() + s.touched.bytes() + s.accumulators.bytes()
+        };
         self.buckets.iter().map(|s| (bytes(s), s.table.len())).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
     }
 }

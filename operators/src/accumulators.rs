@@ -34,9 +34,12 @@ use crate::KeyError;
 use crate::accumulate::{Accumulators, Evaluated, accumulate};
 use crate::encode::Encode;
 use crate::exact_sum::ExactSum;
+use crate::grow;
 use crate::keyed::Keyed;
 use crate::ordered::Ordered;
+use crate::saved::Place;
 use crate::updates::{Payload, UpdateStream};
+use crate::varint;
 
 /// A reduction's results and the groups in error.
 pub type Results<'scope, V> = (UpdateStream<'scope, Keyed<V>>, UpdateStream<'scope, Vec<KeyError>>);
@@ -97,9 +100,7 @@ impl<V: Payload> Accumulators for Count<V> {
     type Output = Vec<i64>;
 
     fn reserve(&mut self, groups: usize) {
-        if self.counts.len() < groups {
-            self.counts.resize(groups, 0);
-        }
+        grow::extend(&mut self.counts, groups, 0);
     }
 
     fn update(&mut self, groups: &[u32], _input: &V, _rows: &[u32], diffs: &[i64]) {
@@ -124,6 +125,15 @@ impl<V: Payload> Accumulators for Count<V> {
         groups.iter().for_each(|&group| self.counts[group as usize] = 0);
     }
 
+    fn save(&self, group: u32, out: &mut Vec<u8>) {
+        varint::put_signed(out, self.counts[group as usize]);
+    }
+
+    fn load(&mut self, group: u32, bytes: &mut &[u8]) -> Option<()> {
+        self.counts[group as usize] += varint::take_signed(bytes)?;
+        Some(())
+    }
+
     fn bytes(&self) -> usize {
         8 * self.counts.capacity()
     }
@@ -146,9 +156,7 @@ impl<T: Integer> Accumulators for Sum<T> {
     type Output = Vec<T>;
 
     fn reserve(&mut self, groups: usize) {
-        if self.sums.len() < groups {
-            self.sums.resize(groups, 0);
-        }
+        grow::extend(&mut self.sums, groups, 0);
     }
 
     fn update(&mut self, groups: &[u32], input: &Vec<T>, rows: &[u32], diffs: &[i64]) {
@@ -183,6 +191,15 @@ impl<T: Integer> Accumulators for Sum<T> {
         groups.iter().for_each(|&group| self.sums[group as usize] = 0);
     }
 
+    fn save(&self, group: u32, out: &mut Vec<u8>) {
+        varint::put_wide_signed(out, self.sums[group as usize]);
+    }
+
+    fn load(&mut self, group: u32, bytes: &mut &[u8]) -> Option<()> {
+        self.sums[group as usize] += varint::take_wide_signed(bytes)?;
+        Some(())
+    }
+
     fn bytes(&self) -> usize {
         16 * self.sums.capacity()
     }
@@ -199,9 +216,7 @@ impl Accumulators for FloatSum {
     type Output = Vec<f64>;
 
     fn reserve(&mut self, groups: usize) {
-        if self.sums.len() < groups {
-            self.sums.resize(groups, ExactSum::default());
-        }
+        grow::extend(&mut self.sums, groups, ExactSum::default());
     }
 
     fn update(&mut self, groups: &[u32], input: &Vec<f64>, rows: &[u32], diffs: &[i64]) {
@@ -224,6 +239,15 @@ impl Accumulators for FloatSum {
 
     fn clear(&mut self, groups: &[u32]) {
         groups.iter().for_each(|&group| self.sums[group as usize] = ExactSum::default());
+    }
+
+    fn save(&self, group: u32, out: &mut Vec<u8>) {
+        self.sums[group as usize].save(out);
+    }
+
+    fn load(&mut self, group: u32, bytes: &mut &[u8]) -> Option<()> {
+        self.sums[group as usize].merge(&ExactSum::load(bytes)?);
+        Some(())
     }
 
     fn bytes(&self) -> usize {
@@ -289,6 +313,20 @@ impl<T: Value, const GREATEST: bool> Accumulators for Extreme<T, GREATEST> {
 
     fn clear(&mut self, groups: &[u32]) {
         groups.iter().for_each(|&group| self.values.clear(group));
+    }
+
+    fn save(&self, _group: u32, _out: &mut Vec<u8>) {}
+
+    fn load(&mut self, _group: u32, _bytes: &mut &[u8]) -> Option<()> {
+        Some(())
+    }
+
+    fn save_values(&self, from: &mut Place, limit: usize, give: &mut dyn FnMut(u32, &[u8])) -> bool {
+        self.values.save(from, limit, give)
+    }
+
+    fn load_value(&mut self, group: u32, bytes: &[u8]) -> Option<()> {
+        self.values.load(group, bytes)
     }
 
     fn bytes(&self) -> usize {

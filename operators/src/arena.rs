@@ -1,5 +1,7 @@
 //! Byte strings kept in large chunks, addressed by a `u32`.
 
+use crate::guard::raise;
+
 /// The address that no string has.
 pub(crate) const NOWHERE: u32 = u32::MAX;
 
@@ -7,6 +9,8 @@ pub(crate) const NOWHERE: u32 = u32::MAX;
 const UNIT: usize = 4;
 /// A chunk's bytes; a longer string has a chunk of its own.
 const CHUNK: usize = 1 << 20;
+/// As many chunks can be addressed.
+const MAX_CHUNKS: usize = 1 << (32 - UNIT_BITS);
 /// The bits of an address that count units within a chunk.
 const UNIT_BITS: u32 = (CHUNK / UNIT).trailing_zeros();
 
@@ -29,8 +33,12 @@ impl Arena {
         if self.chunks.last().is_none_or(|c| c.len() + record > CHUNK) {
             // The first chunk grows as needed, so that a small table stays small.
             let room = if self.chunks.is_empty() { record } else { record.max(CHUNK) };
+            if self.chunks.len() + 1 >= MAX_CHUNKS {
+                raise(
+                    "more than 16 GiB of keys or values in one operator of one worker: use more workers or fewer columns",
+                );
+            }
             self.chunks.push(Vec::with_capacity(room));
-            assert!(self.chunks.len() < 1 << (32 - UNIT_BITS), "an arena holds at most 16 GiB");
         }
         let index = self.chunks.len() - 1;
         let chunk = &mut self.chunks[index];

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::keyed::{KEEP, Keyed};
+use crate::saved::Export;
 use crate::time::Time;
 
 /// More segments than this are not opened; their neighbours then take further buckets.
@@ -141,6 +142,19 @@ impl<S> Buckets<S> {
             self.slots[slot as usize] = None;
             self.vacant.push(slot);
         }
+    }
+
+    /// Calls `logic` for the states alive from a place on, until it gives false; says whether it never did.
+    pub(crate) fn export(&self, from: &mut Export, mut logic: impl FnMut(&S, &mut Export) -> bool) -> bool {
+        while let Some(slot) = self.slots.get(from.slot) {
+            if let Some(state) = slot
+                && !logic(state, from)
+            {
+                return false;
+            }
+            *from = Export { slot: from.slot + 1, ..Export::default() };
+        }
+        true
     }
 
     /// The states alive.

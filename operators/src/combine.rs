@@ -3,6 +3,7 @@
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
+use crate::guard::Guard;
 use crate::keyed::{Keyed, NoValue};
 use crate::updates::{Payload, UpdateStream, Updates};
 
@@ -22,12 +23,15 @@ pub fn combine<'scope, D: Payload>(
     mut combiner: impl Combiner<D>,
 ) -> UpdateStream<'scope, D> {
     stream.unary(Pipeline, name, move |_, _| {
+        let guard = Guard::new(name);
         move |input, output| {
             input.for_each(|capability, batch| {
-                let mut combined = combiner.combine(std::mem::take(batch));
-                if !combined.is_empty() {
-                    output.session(&capability).give_container(&mut combined);
-                }
+                guard.message(capability, |capability| {
+                    let mut combined = combiner.combine(std::mem::take(batch));
+                    if !combined.is_empty() {
+                        output.session(capability).give_container(&mut combined);
+                    }
+                });
             });
         }
     })

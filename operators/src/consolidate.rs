@@ -6,9 +6,11 @@
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
+use crate::guard::Guard;
 use crate::keyed::{Keyed, NoValue};
 use crate::reduction::{Errors, Reduction, STEP, reduce};
 use crate::rows::Rows;
+use crate::saved::{Export, KeyStates};
 use crate::table::KeyTable;
 use crate::time::Time;
 use crate::updates::{UpdateStream, Updates};
@@ -16,12 +18,15 @@ use crate::updates::{UpdateStream, Updates};
 /// The same collection, with one update for each row and time. Updates come out once their time is closed.
 pub fn consolidate<'scope>(stream: UpdateStream<'scope, Rows>, name: &str) -> UpdateStream<'scope, Rows> {
     let keyed = stream.unary(Pipeline, name, |_, _| {
-        |input, output| {
+        let guard = Guard::new(name);
+        move |input, output| {
             input.for_each(|capability, batch| {
-                let Updates { data, times, diffs } = std::mem::take(batch);
-                let vals = NoValue(data.len());
-                let mut keyed = Updates { data: Keyed::new(data, vals), times, diffs };
-                output.session(&capability).give_container(&mut keyed);
+                guard.message(capability, |capability| {
+                    let Updates { data, times, diffs } = std::mem::take(batch);
+                    let vals = NoValue(data.len());
+                    let mut keyed = Updates { data: Keyed::new(data, vals), times, diffs };
+                    output.session(capability).give_container(&mut keyed);
+                });
             });
         }
     });
@@ -77,6 +82,15 @@ impl Reduction for Consolidate {
 
     fn take(&mut self) -> Updates<Rows> {
         std::mem::take(&mut self.output)
+    }
+
+    fn export(&self, _from: &mut Export, _limit: usize, _out: &mut KeyStates) -> bool {
+        // Nothing is kept between two times.
+        true
+    }
+
+    fn import(&mut self, _states: &KeyStates) -> Result<(), String> {
+        Ok(())
     }
 
     fn release(&mut self, _frontier: Option<Time>) {}

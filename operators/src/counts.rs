@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use crate::grow;
+
 /// How many records each group has: 4 bytes a group, and more only for counts that need it.
 #[derive(Default)]
 pub(crate) struct Counts {
@@ -16,9 +18,7 @@ impl Counts {
     /// Makes room for groups below `groups`.
     #[inline]
     pub(crate) fn reserve(&mut self, groups: usize) {
-        if self.small.len() < groups {
-            self.small.resize(groups, 0);
-        }
+        grow::extend(&mut self.small, groups, 0);
     }
 
     /// A group's count.

@@ -9,6 +9,7 @@ use crate::buckets::Buckets;
 use crate::counts::{Counts, Marks};
 use crate::keyed::{KEEP, Keyed, NoValue};
 use crate::reduction::{Errors, Fault, KeyError, Reduction, STEP, reduce};
+use crate::saved::{Export, Homes, KeyStates};
 use crate::table::KeyTable;
 use crate::time::Time;
 use crate::updates::{UpdateStream, Updates};
@@ -51,21 +52,25 @@ pub fn distinct<'scope>(
 struct Segment {
     table: KeyTable,
     counts: Counts,
+    homes: Homes,
     touched: Marks,
 }
 
 /// A key that the current time touched.
 struct Touched {
     hash: u64,
-    bucket: u64,
     /// Its copies before.
     old: i64,
     slot: u32,
     group: u32,
 }
 
+/// Room for as many touched keys is kept from one time to the next.
+const TOUCHED: usize = 1 << 18;
+
+/// The reduction of [`distinct`].
 #[derive(Default)]
-struct Distinct {
+pub struct Distinct {
     buckets: Buckets<Segment>,
     touched: Vec<Touched>,
     /// How many of `touched` were emitted.
@@ -84,13 +89,15 @@ impl Reduction for Distinct {
         buckets.split(data, time, rows, &Segment::default, |slot, segment, rows| {
             groups.clear();
             segment.table.lookup_or_insert(&data.hashes, &data.keys, rows, groups);
-            segment.counts.reserve(segment.table.groups());
-            segment.touched.reserve(segment.table.groups());
+            let all = segment.table.groups();
+            segment.counts.reserve(all);
+            segment.touched.reserve(all);
             for (&row, &group) in rows.iter().zip(groups.iter()) {
                 let old = segment.counts.add(group, batch.diffs[row as usize]);
                 if segment.touched.add(group) {
                     let row = row as usize;
-                    touched.push(Touched { hash: data.hashes[row], bucket: data.bucket(row), old, slot, group });
+                    segment.homes.set(group, data.bucket(row), all);
+                    touched.push(Touched { hash: data.hashes[row], old, slot, group });
                 }
             }
         });
@@ -107,7 +114,7 @@ impl Reduction for Distinct {
             output.times.reserve(more.len());
             output.diffs.reserve(more.len());
         }
-        for &Touched { hash, bucket, old, slot, group } in more {
+        for &Touched { hash, old, slot, group } in more {
             let segment = buckets.get(slot);
             segment.touched.remove(group);
             let new = segment.counts.get(group);
@@ -115,7 +122,7 @@ impl Reduction for Distinct {
                 let keyed = &mut output.data;
                 keyed.hashes.push(hash);
                 keyed.keys.push(segment.table.key(group));
-                push_bucket(&mut keyed.buckets, keyed.hashes.len(), bucket);
+                push_bucket(&mut keyed.buckets, keyed.hashes.len(), segment.homes.get(group));
                 keyed.vals.0 += 1;
                 output.times.push(time);
                 output.diffs.push(if new > 0 { 1 } else { -1 });
@@ -131,6 +138,7 @@ impl Reduction for Distinct {
         let done = end == touched.len();
         if done {
             touched.clear();
+            touched.shrink_to(TOUCHED);
             self.emitted = 0;
         }
         done
@@ -148,8 +156,37 @@ impl Reduction for Distinct {
         self.buckets.release(frontier);
     }
 
+    fn export(&self, from: &mut Export, limit: usize, out: &mut KeyStates) -> bool {
+        let until = out.len() + limit;
+        self.buckets.export(from, |Segment { table, counts, homes, .. }, from| {
+            while (from.group as usize) < table.groups() {
+                if out.len() >= until {
+                    return false;
+                }
+                let group = from.group;
+                from.group += 1;
+                if table.is_used(group) {
+                    out.push(homes.get(group), table.key(group), counts.get(group), &[]);
+                }
+            }
+            true
+        })
+    }
+
+    fn import(&mut self, KeyStates { keys, counts }: &KeyStates) -> Result<(), String> {
+        for (row, &count) in counts.iter().enumerate() {
+            let slot = self.buckets.slot(keys.bucket(row), &Segment::default);
+            let segment = self.buckets.get(slot);
+            let group = segment.table.insert(keys.hashes[row], keys.keys.get(row));
+            segment.counts.reserve(segment.table.groups());
+            segment.counts.add(group, count);
+            segment.homes.set(group, keys.bucket(row), segment.table.groups());
+        }
+        Ok(())
+    }
+
     fn held(&self) -> (usize, usize) {
-        let bytes = |s: &Segment| s.table.bytes() + s.counts.bytes() + s.touched.bytes();
+        let bytes = |s: &Segment| s.table.bytes() + s.counts.bytes() + s.homes.bytes() + s.touched.bytes();
         self.buckets.iter().map(|s| (bytes(s), s.table.len())).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
     }
 }

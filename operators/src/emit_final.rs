@@ -18,11 +18,13 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use crate::exchange::by_hash;
+use crate::guard::Guard;
 use crate::keyed::{Keyed, NoValue};
 use crate::reduction::{Fault, KeyError};
 use crate::retain::is_released;
 use crate::rows::Rows;
 use crate::run_end::{End, RunEnd};
+use crate::saved::KeyStates;
 use crate::table::KeyTable;
 use crate::time::Time;
 use crate::updates::{UpdateStream, Updates};
@@ -51,6 +53,13 @@ pub struct Unfinished {
     windows: BTreeMap<Time, Window>,
     /// Windows that are final, being given out.
     released: VecDeque<(Time, Window)>,
+}
+
+/// Where an export of [`Unfinished`] goes on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unsaved {
+    release: Time,
+    group: u32,
 }
 
 /// The rows of one release time.
@@ -154,6 +163,35 @@ impl Unfinished {
         (rows, errors)
     }
 
+    /// Appends to `out` about `limit` of the rows that are not final, with their release times as buckets, from a place on;
+    /// true when there are no more. What is final must have been taken before.
+    pub fn export(&self, from: &mut Unsaved, limit: usize, out: &mut KeyStates) -> bool {
+        debug_assert!(self.released.is_empty(), "what is final is given out, not saved");
+        let until = out.len() + limit;
+        for (&release, window) in self.windows.range(from.release..) {
+            if release > from.release {
+                *from = Unsaved { release, group: 0 };
+            }
+            while let Some(&count) = window.counts.get(from.group as usize) {
+                if out.len() >= until {
+                    return false;
+                }
+                if count != 0 {
+                    out.push(release, window.table.key(from.group), count, &[]);
+                }
+                from.group += 1;
+            }
+        }
+        true
+    }
+
+    /// Takes up what another exported, before the first update; in any number of calls.
+    pub fn import(&mut self, KeyStates { keys, counts }: &KeyStates) {
+        for (row, &count) in counts.iter().enumerate() {
+            self.windows.entry(keys.bucket(row)).or_default().add(keys.hashes[row], keys.keys.get(row), count);
+        }
+    }
+
     /// How many rows are not final or not taken yet.
     pub fn len(&self) -> usize {
         let windows = self.windows.values().chain(self.released.iter().map(|(_, window)| window));
@@ -210,64 +248,69 @@ pub fn emit_final<'scope>(
         let mut arrived: VecDeque<Updates<Keyed<NoValue>>> = VecDeque::new();
         // For both outputs, not after the release time of any row here.
         let mut held: Option<[Capability<Time>; 2]> = None;
+        let guard = Guard::new("EmitFinal");
         move |frontiers| {
-            input.for_each(|capability, batch| {
-                let keyed = &batch.data;
-                let live = (0..batch.len()).map(|row| (batch.times[row], keyed.bucket(row)));
-                let first =
-                    live.filter(|(time, release)| !is_released(*time, *release)).map(|(_, release)| release - 1).min();
-                if let Some(first) = first {
-                    if held.as_ref().is_none_or(|[held, _]| first < *held.time()) {
-                        held = Some([capability.delayed(&first, 0), capability.delayed(&first, 1)]);
+            guard.step(|| {
+                input.for_each(|capability, batch| {
+                    let keyed = &batch.data;
+                    let live = (0..batch.len()).map(|row| (batch.times[row], keyed.bucket(row)));
+                    let first = live
+                        .filter(|(time, release)| !is_released(*time, *release))
+                        .map(|(_, release)| release - 1)
+                        .min();
+                    if let Some(first) = first {
+                        if held.as_ref().is_none_or(|[held, _]| first < *held.time()) {
+                            held = Some([capability.delayed(&first, 0), capability.delayed(&first, 1)]);
+                        }
+                        arrived.push_back(std::mem::take(batch));
                     }
-                    arrived.push_back(std::mem::take(batch));
+                });
+                let mut work = 0;
+                while work < TURN
+                    && let Some(batch) = arrived.pop_front()
+                {
+                    work += batch.len();
+                    unfinished.apply(&batch);
+                }
+                if !arrived.is_empty() {
+                    activator.activate();
+                    return;
+                }
+                let frontier = frontiers[0].frontier().first().copied();
+                match (frontier, end.get()) {
+                    (Some(frontier), _) => unfinished.release(frontier),
+                    (None, Some(End::Stopped)) => {
+                        unfinished = Unfinished::default();
+                        false
+                    }
+                    (None, _) => unfinished.release_all(),
+                };
+                let (mut rows_output, mut error_output) = (rows_output.activate(), error_output.activate());
+                while let Some([held, error_held]) = &mut held {
+                    // What is given out now is not before the first; the capabilities must not be after it.
+                    let Some(earliest) = unfinished.earliest().map(|release| release - 1) else { break };
+                    if *held.time() < earliest {
+                        held.downgrade(&earliest);
+                        error_held.downgrade(&earliest);
+                    }
+                    if work >= TURN || unfinished.released.is_empty() {
+                        break;
+                    }
+                    let (mut rows, mut errors) = unfinished.take(TURN);
+                    work += rows.len() + errors.len() + 1;
+                    if !rows.is_empty() {
+                        rows_output.session(held).give_container(&mut rows);
+                    }
+                    if !errors.is_empty() {
+                        error_output.session(error_held).give_container(&mut errors);
+                    }
+                }
+                if unfinished.is_empty() {
+                    held = None;
+                } else if !unfinished.released.is_empty() {
+                    activator.activate();
                 }
             });
-            let mut work = 0;
-            while work < TURN
-                && let Some(batch) = arrived.pop_front()
-            {
-                work += batch.len();
-                unfinished.apply(&batch);
-            }
-            if !arrived.is_empty() {
-                activator.activate();
-                return;
-            }
-            let frontier = frontiers[0].frontier().first().copied();
-            match (frontier, end.get()) {
-                (Some(frontier), _) => unfinished.release(frontier),
-                (None, Some(End::Stopped)) => {
-                    unfinished = Unfinished::default();
-                    false
-                }
-                (None, _) => unfinished.release_all(),
-            };
-            let (mut rows_output, mut error_output) = (rows_output.activate(), error_output.activate());
-            while let Some([held, error_held]) = &mut held {
-                // What is given out now is not before the first; the capabilities must not be after it.
-                let Some(earliest) = unfinished.earliest().map(|release| release - 1) else { break };
-                if *held.time() < earliest {
-                    held.downgrade(&earliest);
-                    error_held.downgrade(&earliest);
-                }
-                if work >= TURN || unfinished.released.is_empty() {
-                    break;
-                }
-                let (mut rows, mut errors) = unfinished.take(TURN);
-                work += rows.len() + errors.len() + 1;
-                if !rows.is_empty() {
-                    rows_output.session(held).give_container(&mut rows);
-                }
-                if !errors.is_empty() {
-                    error_output.session(error_held).give_container(&mut errors);
-                }
-            }
-            if unfinished.is_empty() {
-                held = None;
-            } else if !unfinished.released.is_empty() {
-                activator.activate();
-            }
         }
     });
     (rows_stream, error_stream)
@@ -333,6 +376,46 @@ mod tests {
             run(1, 0, &rows, pack, |rows: &Rows, i| rows.get(i).to_vec(), move |stream| emit_final(stream, &end));
         // The frontier reached 2.
         assert!(given.is_empty());
+    }
+
+    #[test]
+    fn what_was_exported_goes_on_elsewhere() {
+        for seed in 0..40 {
+            let changes = changes(seed, 60, 40, false, |rng| {
+                let release = rng.random_range(1..6) * 10;
+                (format!("{} until {release}", rng.random_range(0..9)).into_bytes(), release)
+            });
+            let mut whole = Unfinished::default();
+            let apply = |to: &mut Unfinished, changes: &[&crate::testing::Change<Row>]| {
+                let rows: Vec<Row> = changes.iter().map(|change| change.0.clone()).collect();
+                let times = changes.iter().map(|change| change.1).collect();
+                to.apply(&Updates { data: pack(&rows), times, diffs: changes.iter().map(|change| change.2).collect() });
+            };
+            let (before, after): (Vec<_>, Vec<_>) = changes.iter().partition(|change| change.1 < 15);
+            apply(&mut whole, &before);
+            whole.release(15);
+            whole.take(usize::MAX);
+            let (mut states, mut from) = (KeyStates::default(), Unsaved::default());
+            while !whole.export(&mut from, 1 + seed as usize % 5, &mut states) {}
+            let mut given = crate::testing::History::<Vec<u8>>::new();
+            let mut give = |unfinished: &mut Unfinished, sign: i64| {
+                apply(unfinished, &after);
+                unfinished.release_all();
+                let (rows, errors) = unfinished.take(usize::MAX);
+                assert!(errors.is_empty());
+                for (row, (time, diff)) in rows.data.iter().zip(rows.times.iter().zip(&rows.diffs)) {
+                    *given.entry(*time).or_default().entry(row.to_vec()).or_default() += sign * diff;
+                }
+            };
+            let mut again = Unfinished::default();
+            for worker in 0..3 {
+                again.import(&states.owned(worker, 3));
+            }
+            assert_eq!(again.len(), whole.len());
+            give(&mut whole, 1);
+            give(&mut again, -1);
+            assert!(given.values().all(|rows| rows.values().all(|count| *count == 0)), "seed {seed}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
+use crate::guard::Guard;
 use crate::keyed::{Keyed, NoValue};
 use crate::rows::Rows;
 use crate::time::Time;
@@ -200,18 +201,21 @@ where
     Vec<(K, V)>: Payload,
 {
     stream.unary(Pipeline, "Pairs", |_, _| {
-        |input, output| {
+        let guard = Guard::new("Pairs");
+        move |input, output| {
             input.for_each(|capability, batch| {
-                let Updates { data: Keyed { keys, vals, .. }, times, diffs } = std::mem::take(batch);
-                let mut pairs = Updates::<Vec<(K, V)>>::default();
-                for (index, ((value, time), diff)) in vals.into_iter().zip(times).zip(diffs).enumerate() {
-                    if let Some(key) = K::decode(&mut keys.get(index)) {
-                        pairs.data.push((key, value));
-                        pairs.times.push(time);
-                        pairs.diffs.push(diff);
+                guard.message(capability, |capability| {
+                    let Updates { data: Keyed { keys, vals, .. }, times, diffs } = std::mem::take(batch);
+                    let mut pairs = Updates::<Vec<(K, V)>>::default();
+                    for (index, ((value, time), diff)) in vals.into_iter().zip(times).zip(diffs).enumerate() {
+                        if let Some(key) = K::decode(&mut keys.get(index)) {
+                            pairs.data.push((key, value));
+                            pairs.times.push(time);
+                            pairs.diffs.push(diff);
+                        }
                     }
-                }
-                output.session(&capability).give_container(&mut pairs);
+                    output.session(capability).give_container(&mut pairs);
+                });
             });
         }
     })
@@ -238,10 +242,13 @@ pub fn map_batches<'scope, D: Payload, E: Payload>(
     map: impl Fn(&D) -> E + 'static,
 ) -> UpdateStream<'scope, E> {
     stream.unary(Pipeline, name, move |_, _| {
+        let guard = Guard::new(name);
         move |input, output| {
             input.for_each(|capability, batch| {
-                let Updates { data, times, diffs } = std::mem::take(batch);
-                output.session(&capability).give_container(&mut Updates { data: map(&data), times, diffs });
+                guard.message(capability, |capability| {
+                    let Updates { data, times, diffs } = std::mem::take(batch);
+                    output.session(capability).give_container(&mut Updates { data: map(&data), times, diffs });
+                });
             });
         }
     })
@@ -254,15 +261,18 @@ where
 {
     let stream: Stream<'scope, Time, Vec<(T, Time, isize)>> = collection.inner;
     stream.unary(Pipeline, "From collection", |_, _| {
-        |input, output| {
+        let guard = Guard::new("From collection");
+        move |input, output| {
             input.for_each(|capability, batch| {
-                let mut updates = Updates::<Vec<T>>::default();
-                for (record, time, diff) in batch.drain(..) {
-                    updates.data.push(record);
-                    updates.times.push(time);
-                    updates.diffs.push(diff as i64);
-                }
-                output.session(&capability).give_container(&mut updates);
+                guard.message(capability, |capability| {
+                    let mut updates = Updates::<Vec<T>>::default();
+                    for (record, time, diff) in batch.drain(..) {
+                        updates.data.push(record);
+                        updates.times.push(time);
+                        updates.diffs.push(diff as i64);
+                    }
+                    output.session(capability).give_container(&mut updates);
+                });
             });
         }
     })
@@ -274,12 +284,16 @@ where
     T: Clone + Send + Serialize + DeserializeOwned + 'static,
 {
     let updates: Stream<'scope, Time, Vec<(T, Time, isize)>> = stream.unary(Pipeline, "To collection", |_, _| {
-        |input, output| {
+        let guard = Guard::new("To collection");
+        move |input, output| {
             input.for_each(|capability, batch| {
-                let Updates { data, times, diffs } = std::mem::take(batch);
-                let records = data.into_iter().zip(times).zip(diffs);
-                let mut updates: Vec<_> = records.map(|((record, time), diff)| (record, time, diff as isize)).collect();
-                output.session(&capability).give_container(&mut updates);
+                guard.message(capability, |capability| {
+                    let Updates { data, times, diffs } = std::mem::take(batch);
+                    let records = data.into_iter().zip(times).zip(diffs);
+                    let mut updates: Vec<_> =
+                        records.map(|((record, time), diff)| (record, time, diff as isize)).collect();
+                    output.session(capability).give_container(&mut updates);
+                });
             });
         }
     });

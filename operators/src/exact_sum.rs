@@ -8,6 +8,8 @@
 
 use std::cmp::Ordering;
 
+use crate::varint;
+
 /// The exact sum of any `f64`s: 32 bytes, more only where magnitudes differ much (by more than about 2^36).
 ///
 /// ```
@@ -50,6 +52,9 @@ struct Rest {
 
 /// The power of two of the unit of [`Rest::words`]: the lowest bit of the square of the least float.
 const LOWEST: i32 = -2 * 1074;
+
+/// More words than any sum of floats or squares has, whatever their number.
+const LONGEST: usize = 80;
 
 impl<const N: usize> Default for Exact<N> {
     fn default() -> Self {
@@ -140,6 +145,58 @@ impl<const N: usize> Exact<N> {
     /// The sum as a large number, for computing further without rounding. `None` when it is infinite or not a number.
     pub fn exactly(&self) -> Option<Exactly> {
         if self.rest.as_ref().is_some_and(|rest| rest.special()) { None } else { Some(self.total()) }
+    }
+
+    /// Appends the sum, to be read by [`Exact::load`].
+    pub fn save(&self, out: &mut Vec<u8>) {
+        let (negative, words) = magnitude(self.window);
+        // The words that are not 0 at the top, their sign, and whether there is a rest.
+        let length = N - words.iter().rev().take_while(|word| **word == 0).count();
+        out.push((length as u8) << 2 | u8::from(negative) << 1 | u8::from(self.rest.is_some()));
+        if length > 0 {
+            varint::put_signed(out, i64::from(self.base));
+            words[..length].iter().for_each(|word| out.extend_from_slice(&word.to_le_bytes()));
+        }
+        if let Some(rest) = &self.rest {
+            [rest.nan, rest.positive, rest.negative].iter().for_each(|count| varint::put_signed(out, *count));
+            varint::put(out, rest.first as u64);
+            varint::put(out, rest.words.len() as u64);
+            rest.words.iter().for_each(|word| out.extend_from_slice(&word.to_le_bytes()));
+        }
+    }
+
+    /// Reads a sum and moves `bytes` past it; none where they are no sum.
+    pub fn load(bytes: &mut &[u8]) -> Option<Self> {
+        fn word(bytes: &mut &[u8]) -> Option<u64> {
+            let (word, rest) = bytes.split_first_chunk()?;
+            *bytes = rest;
+            Some(u64::from_le_bytes(*word))
+        }
+        let (&head, rest) = bytes.split_first()?;
+        *bytes = rest;
+        let mut sum = Self::default();
+        let length = usize::from(head >> 2);
+        if length > N {
+            return None;
+        }
+        if length > 0 {
+            sum.base = i32::try_from(varint::take_signed(bytes)?).ok().filter(|base| base.abs() < 1 << 12)?;
+            for at in &mut sum.window[..length] {
+                *at = word(bytes)?;
+            }
+            if head & 2 != 0 {
+                negate(&mut sum.window);
+            }
+        }
+        if head & 1 != 0 {
+            let mut count = || varint::take_signed(bytes);
+            let (nan, positive, negative) = (count()?, count()?, count()?);
+            let first = usize::try_from(varint::take(bytes)?).ok().filter(|first| *first < LONGEST)?;
+            let words = usize::try_from(varint::take(bytes)?).ok().filter(|words| *words < LONGEST)?;
+            let words = (0..words).map(|_| word(bytes)).collect::<Option<Vec<_>>>()?;
+            sum.rest = Some(Box::new(Rest { words, first, nan, positive, negative }));
+        }
+        Some(sum)
     }
 
     /// Bytes held beside the accumulator itself.
@@ -604,6 +661,16 @@ mod tests {
             }
             sum.merge(&other);
             squares.merge(&other_squares);
+            let mut saved = Vec::new();
+            sum.save(&mut saved);
+            squares.save(&mut saved);
+            let mut bytes = &saved[..];
+            let (loaded, loaded_squares) =
+                (ExactSum::load(&mut bytes).unwrap(), ExactSquares::load(&mut bytes).unwrap());
+            assert!(bytes.is_empty());
+            assert_eq!(loaded.value().to_bits(), sum.value().to_bits());
+            assert_eq!(loaded_squares.value().to_bits(), squares.value().to_bits());
+            let (mut sum, mut squares) = (loaded, loaded_squares);
             for (x, diff) in left.into_iter().rev() {
                 sum.add(x, -diff);
                 squares.add_square(x, -diff);
@@ -634,6 +701,28 @@ mod tests {
         let mut squares = ExactSquares::default();
         squares.add_square(f64::NEG_INFINITY, 1);
         assert_eq!(squares.value(), f64::INFINITY);
+    }
+
+    /// What is saved rests on these bytes: they never change.
+    #[test]
+    fn what_is_saved_never_changes() {
+        let saved = |values: &[(f64, i64)]| {
+            let mut sum = ExactSum::default();
+            values.iter().for_each(|(x, diff)| sum.add(*x, *diff));
+            let mut out = Vec::new();
+            sum.save(&mut out);
+            let again = ExactSum::load(&mut &out[..]).unwrap();
+            assert!(again.value() == sum.value() || again.value().is_nan());
+            out
+        };
+        assert_eq!(saved(&[]), [0]);
+        assert_eq!(saved(&[(0.5, 1)]), [8, 177, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
+        assert_eq!(saved(&[(-3.0, 2)]), [10, 173, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0]);
+        let wide = [
+            9, 152, 14, 0, 0, 0, 0, 192, 89, 7, 128, 200, 67, 126, 1, 0, 0, 0, 0, // a window of 1e300
+            1, 4, 0, 32, 2, 0, 0, 0, 0, 0, 160, 153, 153, 153, 153, 153, 153, 1, 0, 0, 0, // and the rest
+        ];
+        assert_eq!(saved(&[(1e300, 1), (0.1, 1), (f64::NAN, -1), (f64::INFINITY, 2)]), wide);
     }
 
     #[test]

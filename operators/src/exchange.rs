@@ -5,20 +5,13 @@ use timely::dataflow::channels::Message;
 use timely::dataflow::channels::pact::DistributorPact;
 use timely::dataflow::channels::pushers::exchange::Distributor;
 
-use crate::keyed::Keyed;
+use crate::keyed::{Keyed, owner};
 use crate::updates::{Payload, Updates};
 
 /// Routes each update to the worker that owns its key's hash, one gather per worker and batch.
 pub struct ByHash {
     peers: usize,
     targets: Vec<Vec<u32>>,
-}
-
-/// The worker, of `peers`, that owns a hash. Uses the middle bits: tables index by the lowest, sorted runs by the
-/// highest.
-#[inline]
-pub fn owner(hash: u64, peers: usize) -> usize {
-    ((((hash >> 16) & 0xffff_ffff) * peers as u64) >> 32) as usize
 }
 
 /// A pact that sends each keyed update to the [`owner`] of its hash.

@@ -1,25 +1,12 @@
 //! Updates with a key: what stateful operators take.
 
-use std::hash::{BuildHasher, Hasher};
-use std::sync::LazyLock;
-
 use crate::bytes;
+pub use crate::hash::{HASH_ID, hash, owner};
 use crate::rows::Rows;
 use crate::updates::Payload;
 
 /// The bucket of state that is never released by a watermark.
 pub const KEEP: u64 = u64::MAX;
-
-static HASHER: LazyLock<foldhash::fast::FixedState> =
-    LazyLock::new(|| foldhash::fast::FixedState::with_seed(0x6865_6164));
-
-/// The hash of a key's bytes: the same in every operator, worker and process.
-#[inline]
-pub fn hash(key: &[u8]) -> u64 {
-    let mut hasher = HASHER.build_hasher();
-    hasher.write(key);
-    hasher.finish()
-}
 
 /// Records with a flat-bytes key, its hash, a bucket, and any payload as value.
 ///

@@ -3,6 +3,8 @@
 use std::cmp::Ordering;
 
 use crate::arena::{Arena, NOWHERE};
+use crate::saved::Place;
+use crate::varint;
 
 /// Entries or children a node has at most.
 const WIDTH: usize = 64;
@@ -160,8 +162,50 @@ impl Ordered {
         (entry.group == group).then(|| (bytes(&self.arena, entry), entry.count))
     }
 
+    /// Gives the values of all groups with their copies, negative ones too, from a place on: about `limit`. True when there
+    /// are no more.
+    pub fn scan(&self, from: &mut Place, limit: usize, mut give: impl FnMut(u32, &[u8], i64)) -> bool {
+        let mut given = 0;
+        while given < limit {
+            let (probe, side) = match &from.value {
+                Some(value) => (Probe::new(from.number, value), Ordering::Greater),
+                None => (Probe::new(from.number, b""), Ordering::Equal),
+            };
+            let entries = self.seek_all(&probe, side).unwrap_or(&[]);
+            let Some(last) = entries.last() else { return true };
+            entries.iter().for_each(|entry| give(entry.group, bytes(&self.arena, entry), entry.count));
+            given += entries.len();
+            from.number = last.group;
+            from.value = Some(bytes(&self.arena, last).to_vec());
+        }
+        false
+    }
+
+    /// Gives the values of all groups, each with its copies in one byte string, as [`Ordered::scan`] does.
+    pub fn save(&self, from: &mut Place, limit: usize, give: &mut dyn FnMut(u32, &[u8])) -> bool {
+        let mut saved = Vec::new();
+        self.scan(from, limit, |group, value, copies| {
+            saved.clear();
+            varint::put_signed(&mut saved, copies);
+            saved.extend_from_slice(value);
+            give(group, &saved);
+        })
+    }
+
+    /// Adds to a group what [`Ordered::save`] gave; none where the bytes are no such thing.
+    pub fn load(&mut self, group: u32, mut bytes: &[u8]) -> Option<()> {
+        let copies = varint::take_signed(&mut bytes)?;
+        self.add(group, bytes, copies);
+        Some(())
+    }
+
     /// The first entry that is not before `probe`; with `from` greater, the first after it.
     fn seek(&self, probe: &Probe, from: Ordering) -> Option<&Entry> {
+        self.seek_all(probe, from)?.first()
+    }
+
+    /// Entries from the one that is sought on, some of those there are.
+    fn seek_all(&self, probe: &Probe, from: Ordering) -> Option<&[Entry]> {
         let position = |node: &Node| position(&self.arena, &node.entries, probe, from);
         let mut node = &self.nodes[self.root? as usize];
         // The nearest subtree to the right of the way down: where to go when the leaf has no such entry.
@@ -173,14 +217,15 @@ impl Ordered {
             }
             node = &self.nodes[node.children[next.saturating_sub(1)] as usize];
         }
-        if let Some(entry) = node.entries.get(position(node)) {
-            return Some(entry);
+        let found = &node.entries[position(node)..];
+        if !found.is_empty() {
+            return Some(found);
         }
         let mut node = &self.nodes[right? as usize];
         while let Some(child) = node.children.first() {
             node = &self.nodes[*child as usize];
         }
-        node.entries.first()
+        Some(&node.entries)
     }
 
     /// The last entry before `probe`.
@@ -498,6 +543,11 @@ mod tests {
                     check(&ordered, &model, group, &bytes);
                 }
             }
+            let (mut place, mut scanned, limit) = (Place::default(), Model::new(), 1 + seed as usize * 40);
+            while !ordered.scan(&mut place, limit, |group, value, count| {
+                assert_eq!(scanned.insert((group, value.to_vec()), count), None);
+            }) {}
+            assert_eq!(scanned, model);
             for group in 0..groups {
                 ordered.clear(group);
                 assert!(!ordered.has(group));

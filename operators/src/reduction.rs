@@ -1,8 +1,10 @@
 //! What the reductions share: one distinct time after another, in bounded steps.
 //!
-//! A reduction keeps private state as of its frontier. Its input is buffered until the frontier passes; then all
-//! updates at a time are applied, and what the time changed is emitted at that very time, as retractions and new
-//! records. In a total order that is all there is to it: no history is kept.
+//! A reduction keeps private state as of its frontier. Its input is buffered until the frontier reaches its time; then the
+//! updates at that time are applied, and once it is closed what it changed is emitted at that very time, as retractions and
+//! new records. In a total order that is all there is to it: no history is kept.
+//!
+//! What a reduction keeps between two times can be exported by key and imported by another; see [`crate::saved`].
 
 use std::time::Duration;
 
@@ -12,8 +14,10 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use crate::exchange::by_hash;
+use crate::guard::Guard;
 use crate::keyed::Keyed;
 use crate::pending::Pending;
+use crate::saved::{Export, KeyStates};
 use crate::state::Gauge;
 use crate::time::{SINCE_EVER, Time};
 use crate::turn::{Turn, Turns};
@@ -67,10 +71,10 @@ impl std::fmt::Display for KeyError {
 }
 
 /// Updates of errors, as a reduction gathers them.
-pub(crate) type Errors = Updates<Vec<KeyError>>;
+pub type Errors = Updates<Vec<KeyError>>;
 
 /// The state of a reduction and its logic at one time.
-pub(crate) trait Reduction: 'static {
+pub trait Reduction: 'static {
     /// The values taken.
     type Input: Payload;
     /// The batches given.
@@ -79,7 +83,7 @@ pub(crate) trait Reduction: 'static {
     /// Applies updates of one time: `rows` of `batch`. A time's updates may come in several calls.
     fn apply(&mut self, time: Time, batch: &Updates<Keyed<Self::Input>>, rows: &[u32]);
 
-    /// Buffers what the time changed, or about [`STEP`] records of it, and whether that was all. Called after all of a
+    /// Buffers what the time changed, or some thousand records of it, and says whether that was all. Called after all of a
     /// time's updates were applied, again until it gives true.
     fn emit(&mut self, time: Time, errors: &mut Errors) -> bool;
 
@@ -95,6 +99,14 @@ pub(crate) trait Reduction: 'static {
     /// The bytes and the records of state.
     fn held(&self) -> (usize, usize);
 
+    /// Appends to `out` about `limit` records of what is kept, from a place on, and moves the place; true when there are no
+    /// more. Only between two times: after all that the last one changed was emitted.
+    fn export(&self, from: &mut Export, limit: usize, out: &mut KeyStates) -> bool;
+
+    /// Takes up what another exported, before the first update; in any number of calls, of any part of the keys. An error
+    /// says what is wrong with the states.
+    fn import(&mut self, states: &KeyStates) -> Result<(), String>;
+
     /// Whether there is something to emit at [`SINCE_EVER`] without any update.
     fn starts(&self) -> bool {
         false
@@ -102,7 +114,7 @@ pub(crate) trait Reduction: 'static {
 }
 
 /// Runs a reduction on the worker that owns each key: gives its output and its errors.
-pub(crate) fn reduce<'scope, R: Reduction>(
+pub fn reduce<'scope, R: Reduction>(
     stream: UpdateStream<'scope, Keyed<R::Input>>,
     name: &str,
     mut reduction: R,
@@ -130,94 +142,103 @@ pub(crate) fn reduce<'scope, R: Reduction>(
         let mut suspended = false;
         let mut turns = Turns::default();
 
+        let guard = Guard::new(name);
         move |frontiers| {
-            input.for_each(|capability, batch| {
-                if let Some(first) = pending.push(std::mem::take(batch))
-                    && held.as_ref().is_none_or(|[held, _]| first < *held.time())
-                {
-                    held = Some([capability.delayed(&first, 0), capability.delayed(&first, 1)]);
+            guard.step(|| {
+                input.for_each(|capability, batch| {
+                    if let Some(first) = pending.push(std::mem::take(batch))
+                        && held.as_ref().is_none_or(|[held, _]| first < *held.time())
+                    {
+                        held = Some([capability.delayed(&first, 0), capability.delayed(&first, 1)]);
+                    }
+                });
+                let frontier = frontiers[0].frontier().first().copied();
+                let closed = |time: Time| frontier.is_none_or(|frontier| time < frontier);
+                // All before the frontier is there, so what comes at it can be applied at once; it is shown when it is
+                // closed. So a static table's rows never wait here.
+                let begun = |time: Time| frontier.is_none_or(|frontier| time <= frontier);
+
+                let mut output = output.activate();
+                let mut error_output = error_output.activate();
+                let mut flush = |reduction: &mut R, errors: &mut Errors, held: &Option<[_; 2]>| {
+                    if let Some([held, error_held]) = held {
+                        if reduction.buffered() > 0 {
+                            output.session(held).give_container(&mut reduction.take());
+                        }
+                        if !errors.is_empty() {
+                            error_output.session(error_held).give_container(&mut std::mem::take(errors));
+                        }
+                    }
+                };
+
+                let turn = if suspended { turns.take(TURN) } else { Some(Turn::fresh(TURN)) };
+                let Some(turn) = turn else {
+                    activator.activate();
+                    return;
+                };
+                let mut work = Work { turn, done: 0 };
+                suspended = false;
+                'times: while let Some(time) = current.or_else(|| pending.first()).filter(|time| begun(*time)) {
+                    current = Some(time);
+                    loop {
+                        let taken = pending
+                            .take(time, turn.piece(STEP), &mut rows, |batch, rows| reduction.apply(time, batch, rows));
+                        if taken == 0 {
+                            break;
+                        }
+                        unmeasured += taken;
+                        if work.is_over(taken) {
+                            suspended = true;
+                            break 'times;
+                        }
+                    }
+                    if !closed(time) {
+                        break;
+                    }
+                    loop {
+                        let before = reduction.buffered();
+                        if reduction.emit(time, &mut errors) {
+                            current = None;
+                        }
+                        let emitted = reduction.buffered() - before;
+                        if reduction.buffered() >= OUTPUT {
+                            flush(&mut reduction, &mut errors, &held);
+                        }
+                        if work.is_over(emitted) && (current.is_some() || pending.first().is_some_and(begun)) {
+                            suspended = true;
+                            break 'times;
+                        }
+                        if current.is_none() {
+                            break;
+                        }
+                    }
+                }
+                flush(&mut reduction, &mut errors, &held);
+
+                match current.or_else(|| pending.first()) {
+                    Some(time) => {
+                        if let Some([held, error_held]) = &mut held
+                            && *held.time() < time
+                        {
+                            held.downgrade(&time);
+                            error_held.downgrade(&time);
+                        }
+                    }
+                    None => held = None,
+                }
+                if suspended {
+                    activator.activate();
+                } else if released != frontier {
+                    reduction.release(frontier);
+                    released = frontier;
+                }
+                unmeasured += 1;
+                if unmeasured >= GAUGE || frontier.is_none() {
+                    unmeasured = 0;
+                    let (bytes, records) = reduction.held();
+                    gauge.set(bytes, records);
                 }
             });
-            let frontier = frontiers[0].frontier().first().copied();
-            let closed = |time: Time| frontier.is_none_or(|frontier| time < frontier);
-
-            let mut output = output.activate();
-            let mut error_output = error_output.activate();
-            let mut flush = |reduction: &mut R, errors: &mut Errors, held: &Option<[_; 2]>| {
-                if let Some([held, error_held]) = held {
-                    if reduction.buffered() > 0 {
-                        output.session(held).give_container(&mut reduction.take());
-                    }
-                    if !errors.is_empty() {
-                        error_output.session(error_held).give_container(&mut std::mem::take(errors));
-                    }
-                }
-            };
-
-            let turn = if suspended { turns.take(TURN) } else { Some(Turn::fresh(TURN)) };
-            let Some(turn) = turn else {
-                activator.activate();
-                return;
-            };
-            let mut work = Work { turn, done: 0 };
-            suspended = false;
-            'times: while let Some(time) = current.or_else(|| pending.first()).filter(|time| closed(*time)) {
-                current = Some(time);
-                loop {
-                    let taken = pending
-                        .take(time, turn.piece(STEP), &mut rows, |batch, rows| reduction.apply(time, batch, rows));
-                    if taken == 0 {
-                        break;
-                    }
-                    unmeasured += taken;
-                    if work.is_over(taken) {
-                        suspended = true;
-                        break 'times;
-                    }
-                }
-                loop {
-                    let before = reduction.buffered();
-                    if reduction.emit(time, &mut errors) {
-                        current = None;
-                    }
-                    let emitted = reduction.buffered() - before;
-                    if reduction.buffered() >= OUTPUT {
-                        flush(&mut reduction, &mut errors, &held);
-                    }
-                    if work.is_over(emitted) && (current.is_some() || pending.first().is_some_and(closed)) {
-                        suspended = true;
-                        break 'times;
-                    }
-                    if current.is_none() {
-                        break;
-                    }
-                }
-            }
-            flush(&mut reduction, &mut errors, &held);
-
-            match current.or_else(|| pending.first()) {
-                Some(time) => {
-                    if let Some([held, error_held]) = &mut held
-                        && *held.time() < time
-                    {
-                        held.downgrade(&time);
-                        error_held.downgrade(&time);
-                    }
-                }
-                None => held = None,
-            }
-            if suspended {
-                activator.activate();
-            } else if released != frontier {
-                reduction.release(frontier);
-                released = frontier;
-            }
-            unmeasured += 1;
-            if unmeasured >= GAUGE || frontier.is_none() {
-                unmeasured = 0;
-                let (bytes, records) = reduction.held();
-                gauge.set(bytes, records);
-            }
         }
     });
     (results, error_results)

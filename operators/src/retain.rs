@@ -12,6 +12,7 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use crate::encode::{Encode, map_batches};
+use crate::guard::Guard;
 use crate::keyed::{KEEP, Keyed};
 use crate::time::Time;
 use crate::updates::{Payload, UpdateStream, Updates};
@@ -91,30 +92,34 @@ pub(crate) fn divide<'scope, D: Payload>(
     name: &str,
     mut passes: impl FnMut(&Updates<D>) -> Vec<bool> + 'static,
 ) -> (UpdateStream<'scope, D>, UpdateStream<'scope, D>) {
-    let mut builder = OperatorBuilder::new(name.to_string(), stream.scope());
+    let name = name.to_string();
+    let mut builder = OperatorBuilder::new(name.clone(), stream.scope());
     let mut input = builder.new_input(stream, Pipeline);
     let (passing, passing_stream) = builder.new_output();
     let (failing, failing_stream) = builder.new_output();
     let mut passing = OutputBuilder::<Time, CapacityContainerBuilder<Updates<D>>>::from(passing);
     let mut failing = OutputBuilder::<Time, CapacityContainerBuilder<Updates<D>>>::from(failing);
     builder.build(move |_| {
+        let guard = Guard::new(&name);
         let (mut pass, mut fail) = (Vec::new(), Vec::new());
         move |_| {
             let (mut passing, mut failing) = (passing.activate(), failing.activate());
             input.for_each(|capability, batch| {
-                let passes = passes(batch);
-                pass.extend((0..).zip(&passes).filter(|(_, passes)| **passes).map(|(row, _): (u32, _)| row));
-                fail.extend((0..).zip(&passes).filter(|(_, passes)| !**passes).map(|(row, _): (u32, _)| row));
-                if fail.is_empty() {
-                    passing.session(&capability).give_container(batch);
-                } else {
-                    if !pass.is_empty() {
-                        passing.session(&capability).give_container(&mut batch.gather(&pass));
+                guard.message(capability, |capability| {
+                    let passes = passes(batch);
+                    pass.extend((0..).zip(&passes).filter(|(_, passes)| **passes).map(|(row, _): (u32, _)| row));
+                    fail.extend((0..).zip(&passes).filter(|(_, passes)| !**passes).map(|(row, _): (u32, _)| row));
+                    if fail.is_empty() {
+                        passing.session(capability).give_container(batch);
+                    } else {
+                        if !pass.is_empty() {
+                            passing.session(capability).give_container(&mut batch.gather(&pass));
+                        }
+                        failing.session(capability).give_container(&mut batch.gather(&fail));
                     }
-                    failing.session(&capability).give_container(&mut batch.gather(&fail));
-                }
-                pass.clear();
-                fail.clear();
+                    pass.clear();
+                    fail.clear();
+                });
             });
         }
     });

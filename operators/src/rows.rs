@@ -1,6 +1,7 @@
 //! Rows as flat bytes: one buffer, no allocation per row.
 
 use crate::bytes;
+use crate::guard::raise;
 use crate::updates::Payload;
 
 /// A sequence of byte strings in one buffer.
@@ -58,11 +59,11 @@ impl Rows {
         start..self.ends[index] as usize
     }
 
-    /// Appends a row. At most 4 GiB in all.
+    /// Appends a row. More than 4 GiB in all are a [fault](crate::guard::raise).
     #[inline]
     pub fn push(&mut self, row: &[u8]) {
         self.bytes.extend_from_slice(row);
-        self.ends.push(self.bytes.len() as u32);
+        self.ends.push(end(self.bytes.len()));
     }
 
     /// Appends the concatenation of two byte strings as one row.
@@ -84,6 +85,7 @@ impl Rows {
         let end = if rows.end == 0 { 0 } else { self.ends[rows.end - 1] as usize };
         let shift = (self.bytes.len() - start) as u32;
         self.bytes.extend_from_within(start..end);
+        check(self.bytes.len());
         self.ends.reserve(rows.len());
         for row in rows {
             self.ends.push(self.ends[row] + shift);
@@ -117,6 +119,20 @@ impl Rows {
     }
 }
 
+/// Where a row ends.
+#[inline]
+fn end(at: usize) -> u32 {
+    check(at);
+    at as u32
+}
+
+#[inline]
+fn check(bytes: usize) {
+    if bytes > u32::MAX as usize {
+        raise("more than 4 GiB in one batch of rows");
+    }
+}
+
 impl Payload for Rows {
     fn len(&self) -> usize {
         self.ends.len()
@@ -127,7 +143,7 @@ impl Payload for Rows {
         let mut out = Rows::with_capacity(indices.len(), indices.len() * average);
         for &index in indices {
             bytes::append(&mut out.bytes, &self.bytes, self.span(index as usize));
-            out.ends.push(out.bytes.len() as u32);
+            out.ends.push(end(out.bytes.len()));
         }
         out
     }
@@ -144,6 +160,7 @@ impl Payload for Rows {
             Rows::with_capacity(parts.iter().map(|p| p.len()).sum(), parts.iter().map(|p| p.bytes.len()).sum());
         for part in parts {
             let base = out.bytes.len() as u32;
+            check(out.bytes.len() + part.bytes.len());
             out.bytes.extend_from_slice(&part.bytes);
             out.ends.extend(part.ends.iter().map(|e| base + e));
         }

@@ -87,6 +87,19 @@ impl<D: Payload> Schedule<D> {
         self.spread(updates, None);
     }
 
+    /// The batches that wait, from a place on: each place with what lies there, one after another. To take them up, insert
+    /// them into a schedule at the same frontier or an earlier one.
+    pub fn export(&self, from: &mut (usize, usize)) -> Option<&Updates<D>> {
+        loop {
+            let bucket = if from.0 == self.buckets.len() { &self.opened } else { self.buckets.get(from.0)? };
+            if let Some(batch) = bucket.batches.get(from.1) {
+                from.1 += 1;
+                return Some(batch);
+            }
+            *from = (from.0 + 1, 0);
+        }
+    }
+
     /// Moves the frontier on: updates before it are due. What needs no look is appended to `due`; the rest comes from
     /// [`Schedule::work`].
     pub fn advance(&mut self, frontier: Time, due: &mut Vec<Updates<D>>) {
@@ -217,6 +230,18 @@ mod tests {
                 let reach = 1u64 << rng.random_range(0..38);
                 frontier += rng.random_range(0..reach);
                 schedule.advance(frontier, &mut due);
+                if rng.random_bool(0.2) {
+                    // Saved and taken up, now and then at an earlier frontier.
+                    let mut again = Schedule::default();
+                    let mut early = Vec::new();
+                    again.advance(frontier.saturating_sub(rng.random_range(0..2) << 9), &mut early);
+                    let mut from = (0, 0);
+                    while let Some(batch) = schedule.export(&mut from) {
+                        again.insert(batch.clone());
+                    }
+                    again.advance(frontier, &mut due);
+                    schedule = again;
+                }
                 while !schedule.work(rng.random_range(1..20), &mut due) {}
                 let mut got: Vec<(u64, Time)> = Vec::new();
                 for batch in due.drain(..) {

@@ -1,6 +1,7 @@
 //! A hash table from byte keys to dense group numbers.
 
 use crate::arena::{Arena, NOWHERE};
+use crate::grow;
 use crate::rows::Rows;
 
 /// A slot without a group.
@@ -71,6 +72,12 @@ impl KeyTable {
             std::hint::black_box(places.iter().fold(0, |touched, &place| touched ^ self.arena.touch(place)));
             places.iter().for_each(|&place| out.push(self.arena.get(place)));
         }
+    }
+
+    /// Whether a group number below [`KeyTable::groups`] is in use.
+    #[inline]
+    pub fn is_used(&self, group: u32) -> bool {
+        self.places[group as usize] != NOWHERE
     }
 
     /// The groups in use, ascending.
@@ -163,6 +170,7 @@ impl KeyTable {
                         group
                     }
                     None => {
+                        grow::reserve(&mut self.places, 1);
                         self.places.push(place);
                         (self.places.len() - 1) as u32
                     }

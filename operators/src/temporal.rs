@@ -15,6 +15,7 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::operator::Operator;
 
+use crate::guard::Guard;
 use crate::run_end::{End, RunEnd};
 use crate::schedule::Schedule;
 use crate::time::{SINCE_EVER, Time};
@@ -142,63 +143,66 @@ fn scheduled<'scope, D: Payload>(
         let (mut ready, mut due) = (VecDeque::new(), Vec::new());
         let mut held: Option<Capability<Time>> = None;
         let mut largest = None;
+        let guard = Guard::new(name);
         move |(input, frontier), output| {
-            input.for_each(|capability, batch| {
-                let batch = std::mem::take(batch);
-                largest = largest.max(batch.times.iter().copied().max());
-                let (now, later) = split(&batch);
-                if let Some(first) = later.times.iter().copied().min() {
-                    if held.as_ref().is_none_or(|held| first < *held.time()) {
-                        held = Some(capability.delayed(&first, 0));
+            guard.step(|| {
+                input.for_each(|capability, batch| {
+                    let batch = std::mem::take(batch);
+                    largest = largest.max(batch.times.iter().copied().max());
+                    let (now, later) = split(&batch);
+                    if let Some(first) = later.times.iter().copied().min() {
+                        if held.as_ref().is_none_or(|held| first < *held.time()) {
+                            held = Some(capability.delayed(&first, 0));
+                        }
+                        let Changes { rows, times, diffs } = later;
+                        schedule.insert(Updates { data: batch.data.gather(&rows), times, diffs });
                     }
-                    let Changes { rows, times, diffs } = later;
-                    schedule.insert(Updates { data: batch.data.gather(&rows), times, diffs });
+                    if !now.is_empty() {
+                        let mut now = if now.len() == batch.len() { batch } else { batch.gather(&now) };
+                        output.session(&capability).give_container(&mut now);
+                    }
+                });
+                let is_closed = frontier.frontier().is_empty();
+                let frontier = match frontier.frontier().first() {
+                    Some(frontier) => Some(*frontier),
+                    None => match end.get() {
+                        Some(End::Finished(last)) => Some(last.saturating_add(1)),
+                        Some(End::Stopped) => None,
+                        None => largest.map(|largest: Time| largest.saturating_add(1)),
+                    },
+                };
+                if let Some(frontier) = frontier {
+                    schedule.advance(frontier, &mut due);
                 }
-                if !now.is_empty() {
-                    let mut now = if now.len() == batch.len() { batch } else { batch.gather(&now) };
-                    output.session(&capability).give_container(&mut now);
+                let spread = schedule.work(TURN, &mut due);
+                ready.extend(due.drain(..));
+                let mut sent = 0;
+                while sent < TURN
+                    && let (Some(held), Some(mut batch)) = (&held, ready.pop_front())
+                {
+                    sent += batch.len();
+                    output.session(held).give_container(&mut batch);
+                }
+                if !spread || !ready.is_empty() {
+                    activator.activate();
+                    return;
+                }
+                match schedule.earliest() {
+                    Some(earliest) if !is_closed => {
+                        if let Some(held) = &mut held
+                            && *held.time() < earliest
+                        {
+                            held.downgrade(&earliest);
+                        }
+                    }
+                    _ => {
+                        held = None;
+                        if is_closed {
+                            schedule = Schedule::default();
+                        }
+                    }
                 }
             });
-            let is_closed = frontier.frontier().is_empty();
-            let frontier = match frontier.frontier().first() {
-                Some(frontier) => Some(*frontier),
-                None => match end.get() {
-                    Some(End::Finished(last)) => Some(last.saturating_add(1)),
-                    Some(End::Stopped) => None,
-                    None => largest.map(|largest: Time| largest.saturating_add(1)),
-                },
-            };
-            if let Some(frontier) = frontier {
-                schedule.advance(frontier, &mut due);
-            }
-            let spread = schedule.work(TURN, &mut due);
-            ready.extend(due.drain(..));
-            let mut sent = 0;
-            while sent < TURN
-                && let (Some(held), Some(mut batch)) = (&held, ready.pop_front())
-            {
-                sent += batch.len();
-                output.session(held).give_container(&mut batch);
-            }
-            if !spread || !ready.is_empty() {
-                activator.activate();
-                return;
-            }
-            match schedule.earliest() {
-                Some(earliest) if !is_closed => {
-                    if let Some(held) = &mut held
-                        && *held.time() < earliest
-                    {
-                        held.downgrade(&earliest);
-                    }
-                }
-                _ => {
-                    held = None;
-                    if is_closed {
-                        schedule = Schedule::default();
-                    }
-                }
-            }
         }
     })
 }

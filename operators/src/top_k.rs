@@ -17,6 +17,7 @@ use crate::keyed::Keyed;
 use crate::ordered::Ordered;
 use crate::reduction::{Errors, KeyError, Reduction, STEP, reduce};
 use crate::rows::Rows;
+use crate::saved::{Export, Homes, KeyStates};
 use crate::table::KeyTable;
 use crate::time::Time;
 use crate::updates::{UpdateStream, Updates};
@@ -57,13 +58,7 @@ pub fn top_k<'scope>(
     offset: usize,
     limit: Option<usize>,
 ) -> (UpdateStream<'scope, Keyed<Rows>>, UpdateStream<'scope, Vec<KeyError>>) {
-    let copies = |rows: usize| i64::try_from(rows).unwrap_or(i64::MAX);
-    let end = limit.map_or(i64::MAX, |limit| copies(offset.saturating_add(limit)));
-    let mut prefixes = vec![(end, 1)];
-    if offset > 0 {
-        prefixes.push((copies(offset), -1));
-    }
-    reduce(stream, name, TopK { prefixes, ..TopK::default() })
+    reduce(stream, name, TopK::new(offset, limit))
 }
 
 /// Where the first `n` rows of a group end.
@@ -166,6 +161,7 @@ struct Segment {
     values: Ordered,
     /// For each group as many cuts as there are prefixes.
     cuts: Vec<Cut>,
+    homes: Homes,
     /// For each group its place among those that the current time touched, or `UNTOUCHED`.
     touched: Vec<u32>,
 }
@@ -175,7 +171,6 @@ const UNTOUCHED: u32 = u32::MAX;
 /// A group that the current time touched.
 struct Touched {
     hash: u64,
-    bucket: u64,
     slot: u32,
     group: u32,
 }
@@ -187,8 +182,9 @@ struct Change {
     copies: i64,
 }
 
+/// The reduction of [`top_k`].
 #[derive(Default)]
-struct TopK {
+pub struct TopK {
     /// Numbers of rows, and whether the first so many are added to the output or taken from it.
     prefixes: Vec<(i64, i64)>,
     buckets: Buckets<Segment>,
@@ -200,6 +196,19 @@ struct TopK {
     negatives: Vec<Change>,
     groups: Vec<u32>,
     output: Updates<Keyed<Rows>>,
+}
+
+impl TopK {
+    /// Keeps the rows `offset .. offset + limit` of each key, without a limit all from `offset` on.
+    pub fn new(offset: usize, limit: Option<usize>) -> Self {
+        let copies = |rows: usize| i64::try_from(rows).unwrap_or(i64::MAX);
+        let end = limit.map_or(i64::MAX, |limit| copies(offset.saturating_add(limit)));
+        let mut prefixes = vec![(end, 1)];
+        if offset > 0 {
+            prefixes.push((copies(offset), -1));
+        }
+        TopK { prefixes, ..TopK::default() }
+    }
 }
 
 impl Reduction for TopK {
@@ -218,7 +227,8 @@ impl Reduction for TopK {
                 let place = &mut segment.touched[group as usize];
                 if *place == UNTOUCHED {
                     *place = touched.len() as u32;
-                    touched.push(Touched { hash: data.hashes[row], bucket: data.bucket(row), slot, group });
+                    segment.homes.set(group, data.bucket(row), segment.table.groups());
+                    touched.push(Touched { hash: data.hashes[row], slot, group });
                 }
                 let (place, value, diff) = (*place, data.vals.get(row), batch.diffs[row]);
                 let old = segment.values.add(group, value, diff);
@@ -248,9 +258,10 @@ impl Reduction for TopK {
         let (until, last) = (output.len() + STEP, touched.len().min(self.emitted + STEP));
         while self.emitted < last && output.len() < until {
             let place = self.emitted as u32;
-            let Touched { hash, bucket, slot, group } = touched[self.emitted];
+            let Touched { hash, slot, group } = touched[self.emitted];
             self.emitted += 1;
-            let Segment { table, values, cuts, touched } = buckets.get(slot);
+            let Segment { table, values, cuts, homes, touched } = buckets.get(slot);
+            let bucket = homes.get(group);
             touched[group as usize] = UNTOUCHED;
             let key = table.key(group);
 
@@ -311,10 +322,60 @@ impl Reduction for TopK {
         self.buckets.release(frontier);
     }
 
+    /// A record is a row of its key, with its copies.
+    fn export(&self, from: &mut Export, limit: usize, out: &mut KeyStates) -> bool {
+        let until = out.len() + limit;
+        self.buckets.export(from, |Segment { table, values, homes, .. }, from| {
+            loop {
+                let left = until.saturating_sub(out.len());
+                if left == 0 {
+                    return false;
+                }
+                let done = values.scan(&mut from.values, left, |group, row, copies| {
+                    out.push(homes.get(group), table.key(group), copies, row);
+                });
+                if done {
+                    return true;
+                }
+            }
+        })
+    }
+
+    fn import(&mut self, KeyStates { keys, counts }: &KeyStates) -> Result<(), String> {
+        let TopK { prefixes, buckets, .. } = self;
+        // What a run before this one has emitted is not emitted again.
+        let mut ignore = |_: &[u8], _: i64| {};
+        let mut filled = std::collections::BTreeSet::new();
+        for (row, &copies) in counts.iter().enumerate() {
+            let slot = buckets.slot(keys.bucket(row), &Segment::default);
+            let segment = buckets.get(slot);
+            let group = segment.table.insert(keys.hashes[row], keys.keys.get(row));
+            segment.reserve(prefixes.len());
+            segment.homes.set(group, keys.bucket(row), segment.table.groups());
+            let value = keys.vals.get(row);
+            let old = segment.values.add(group, value, copies);
+            let diff = (old + copies).max(0) - old.max(0);
+            let rows = Group { values: &segment.values, group };
+            let cuts = &mut segment.cuts[group as usize * prefixes.len()..];
+            for (cut, &(n, _)) in cuts.iter_mut().zip(prefixes.iter()) {
+                cut.update(n, rows, value, diff, &mut ignore);
+            }
+            filled.insert((slot, group));
+        }
+        for (slot, group) in filled {
+            let Segment { values, cuts, .. } = buckets.get(slot);
+            for (cut, &(n, _)) in cuts[group as usize * prefixes.len()..].iter_mut().zip(prefixes.iter()) {
+                cut.settle(n, Group { values, group }, &mut ignore);
+            }
+        }
+        Ok(())
+    }
+
     fn held(&self) -> (usize, usize) {
         let cuts =
             |s: &Segment| s.cuts.iter().map(|c| c.row.capacity()).sum::<usize>() + size_of::<Cut>() * s.cuts.capacity();
-        let bytes = |s: &Segment| s.table.bytes() + s.values.bytes() + 4 * s.touched.capacity() + cuts(s);
+        let bytes =
+            |s: &Segment| s.table.bytes() + s.values.bytes() + s.homes.bytes() + 4 * s.touched.capacity() + cuts(s);
         self.buckets.iter().map(|s| (bytes(s), s.values.len())).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
     }
 }

@@ -14,6 +14,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
+use crate::guard::Guard;
 use crate::stamp::{Arrival, Changes, StampConfig, Stamper};
 use crate::time::{SINCE_EVER, Time};
 use crate::updates::{Payload, UpdateStream, Updates};
@@ -69,21 +70,24 @@ pub fn stamp_stream<'scope, D: Payload>(
     builder.build(move |capabilities| {
         let mut intake = Intake::new(config, outputs, capabilities);
         let mut round = Some(SINCE_EVER);
+        let guard = Guard::new("Stamp");
         move |frontiers| {
-            input.for_each(|_, batch| {
-                let Updates { data, diffs, .. } = std::mem::take(batch);
-                let event_times = event_times(&data);
-                intake.push(data, &event_times, Some(diffs));
+            guard.step(|| {
+                input.for_each(|_, batch| {
+                    let Updates { data, diffs, .. } = std::mem::take(batch);
+                    let event_times = event_times(&data);
+                    intake.push(data, &event_times, Some(diffs));
+                });
+                let frontier = frontiers[0].frontier().first().copied();
+                if frontier != round {
+                    round = frontier;
+                    intake.stamper.close_round();
+                }
+                if frontier.is_none() {
+                    intake.stamper.close();
+                }
+                intake.give();
             });
-            let frontier = frontiers[0].frontier().first().copied();
-            if frontier != round {
-                round = frontier;
-                intake.stamper.close_round();
-            }
-            if frontier.is_none() {
-                intake.stamper.close();
-            }
-            intake.give();
         }
     });
     streams
@@ -124,17 +128,20 @@ where
     let activator = scope.activator_for(builder.operator_info().address);
     builder.build(move |capabilities| {
         let mut intake = Intake::new(config, outputs, capabilities);
+        let guard = Guard::new("StampBatches");
         move |_| {
-            match batches.next() {
-                Some(data) => {
-                    let event_times = event_times(&data);
-                    intake.push(data, &event_times, None);
-                    intake.stamper.close_round();
-                    activator.activate();
+            guard.step(|| {
+                match batches.next() {
+                    Some(data) => {
+                        let event_times = event_times(&data);
+                        intake.push(data, &event_times, None);
+                        intake.stamper.close_round();
+                        activator.activate();
+                    }
+                    None => intake.stamper.close(),
                 }
-                None => intake.stamper.close(),
-            }
-            intake.give();
+                intake.give();
+            });
         }
     });
     streams
@@ -151,7 +158,7 @@ struct Intake<D: Payload> {
 impl<D: Payload> Intake<D> {
     fn new(config: StampConfig, outputs: [Output<Time, Updates<D>>; 3], capabilities: Vec<Capability<Time>>) -> Self {
         let mut stamper = Stamper::new(StampConfig { max_ahead: None, idle_timeout: None, ..config });
-        stamper.add_split("input", 0);
+        stamper.add_split("input", 0, None);
         Intake { stamper, outputs: outputs.map(OutputBuilder::from), capabilities }
     }
 

@@ -9,6 +9,7 @@ use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::operator::Operator;
 
+use crate::guard::Guard;
 use crate::stamp::NO_TIME;
 use crate::updates::{Payload, UpdateStream, Updates};
 
@@ -217,20 +218,23 @@ pub fn hop_batches<'scope, D: Payload, E: Payload>(
     mut build: impl FnMut(&D, &[u32], &[i64]) -> E + 'static,
 ) -> UpdateStream<'scope, E> {
     stream.unary::<CapacityContainerBuilder<Updates<E>>, _, _, _>(Pipeline, "Hop", move |_, _| {
+        let guard = Guard::new("Hop");
         let (mut rows, mut starts) = (Vec::new(), Vec::new());
         move |input, output| {
             input.for_each(|capability, batch| {
-                rows.clear();
-                starts.clear();
-                windows.hop(&times(&batch.data), &mut rows, &mut starts);
-                if !rows.is_empty() {
-                    let mut windowed = Updates {
-                        data: build(&batch.data, &rows, &starts),
-                        times: rows.iter().map(|&row| batch.times[row as usize]).collect(),
-                        diffs: rows.iter().map(|&row| batch.diffs[row as usize]).collect(),
-                    };
-                    output.session(&capability).give_container(&mut windowed);
-                }
+                guard.message(capability, |capability| {
+                    rows.clear();
+                    starts.clear();
+                    windows.hop(&times(&batch.data), &mut rows, &mut starts);
+                    if !rows.is_empty() {
+                        let mut windowed = Updates {
+                            data: build(&batch.data, &rows, &starts),
+                            times: rows.iter().map(|&row| batch.times[row as usize]).collect(),
+                            diffs: rows.iter().map(|&row| batch.diffs[row as usize]).collect(),
+                        };
+                        output.session(capability).give_container(&mut windowed);
+                    }
+                });
             });
         }
     })

@@ -352,9 +352,10 @@ impl Run {
             match poll {
                 // What has come up since is read by the live run alone.
                 Poll::Split { name, .. } if self.limit.as_ref().is_some_and(|limit| !limit.contains_key(&name)) => {}
-                Poll::Split { split, name, .. } => {
+                Poll::Split { split, name, begins } => {
                     names.insert(split, name.clone());
-                    intake.add_split(split, name);
+                    // What is found later than another reader found it has begun by the record.
+                    intake.add_split(split, name, begins.filter(|_| self.limit.is_none()));
                 }
                 Poll::SplitEnd(split) => {
                     if let (Some(left), Some(name)) = (&mut left, names.get(&split))

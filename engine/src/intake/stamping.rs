@@ -143,9 +143,10 @@ impl Intake {
         }
     }
 
-    pub fn add_split(&mut self, split: u32, name: String) {
+    /// Takes note of a split, which begins at an event time (microseconds since the epoch) if that is known.
+    pub fn add_split(&mut self, split: u32, name: String, begins: Option<i64>) {
         let id = match &mut self.stamping {
-            Stamping::Event { stamper, .. } => stamper.add_split(&name, super::clock().now_micros()),
+            Stamping::Event { stamper, .. } => stamper.add_split(&name, super::clock().now_micros(), begins),
             Stamping::Follow { follower, .. } => follower.add_split(&name),
             Stamping::Static => split,
         };
@@ -202,9 +203,10 @@ impl Intake {
                 if late > 0
                     && let Some((name, _)) = self.splits.get(&split)
                 {
+                    let room = self.late.len() < LATE_SPLITS;
                     match self.late.get_mut(name) {
                         Some(count) => *count += late,
-                        None if self.late.len() < LATE_SPLITS => {
+                        None if room => {
                             self.late.insert(name.clone(), late);
                         }
                         None => {}

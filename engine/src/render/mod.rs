@@ -41,6 +41,7 @@ mod join;
 mod keys;
 mod limit;
 mod mfp;
+pub mod ordered;
 mod top_k;
 mod unnest;
 

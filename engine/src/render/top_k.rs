@@ -6,8 +6,9 @@ use arrow::compute::SortOptions;
 use arrow::datatypes::SchemaRef;
 use headwater_operators::{Keyed, Rows};
 
-use super::codec::{Codec, Ordered};
+use super::codec::Codec;
 use super::keys::{blurred, codec, pick};
+use super::ordered::Ordered;
 use crate::columns::{Columns, sound};
 use crate::plan::Order;
 

@@ -57,7 +57,7 @@ fn change(run: &Run, batch: &RecordBatch, diffs: Vec<i64>) -> Result<()> {
             return Err(Error::user(format!("table '{}' is closed", run.declaration.name)));
         }
         intake.count(batch, Some(&diffs), true)?;
-        intake.add_split(STATEMENTS, "statements".to_owned());
+        intake.add_split(STATEMENTS, "statements".to_owned(), None);
         let offset = intake.counts.rows + batch.num_rows() as u64;
         intake.push(STATEMENTS, batch, Some(diffs), &Changes::One, offset)?;
         // It has said what it had to say, and holds nobody back.

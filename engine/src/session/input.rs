@@ -29,7 +29,7 @@ pub struct Input {
 impl Input {
     pub(crate) fn new(session: Arc<Inner>, run: Arc<Run>, split: u32) -> Self {
         let name = format!("input {split}");
-        run.lock().add_split(split, name);
+        run.lock().add_split(split, name, None);
         Input { session, run, split, rows: 0 }
     }
 

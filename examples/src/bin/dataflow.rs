@@ -16,6 +16,7 @@ use headwater_operators::distinct::distinct;
 use headwater_operators::keyed::NoValue;
 use headwater_operators::stamp::{Arrival, Changes, StampConfig, Stamper};
 use headwater_operators::time::{Time, from_micros};
+use headwater_operators::varint;
 use headwater_operators::window::Windows;
 use headwater_operators::{Keyed, Rows, UpdateStream, Updates};
 use rand::rngs::SmallRng;
@@ -54,6 +55,13 @@ impl Accumulators for Counted {
     }
     fn clear(&mut self, groups: &[u32]) {
         groups.iter().for_each(|&group| self.0[group as usize] = 0);
+    }
+    fn save(&self, group: u32, out: &mut Vec<u8>) {
+        varint::put_signed(out, self.0[group as usize]);
+    }
+    fn load(&mut self, group: u32, bytes: &mut &[u8]) -> Option<()> {
+        self.0[group as usize] += varint::take_signed(bytes)?;
+        Some(())
     }
     fn bytes(&self) -> usize {
         8 * self.0.capacity()
@@ -123,7 +131,7 @@ fn run(visits: Vec<(u64, i64)>, minutes: Windows, changes: Sender<Change>) -> Re
             let config = StampConfig::new(DELAY).by_round();
             let resolution = config.resolution;
             let mut stamper = Stamper::new(config);
-            let split = stamper.add_split("visits", 0);
+            let split = stamper.add_split("visits", 0, None);
             for (round, rows) in visits.chunks(ROUND).enumerate() {
                 let times: Vec<i64> = rows.iter().map(|(_, time)| *time).collect();
                 let data = keyed(rows, minutes, resolution);

@@ -11,6 +11,7 @@ use timely::dataflow::operators::generic::{Operator, source};
 use timely::dataflow::operators::{Capability, CapabilitySet};
 
 use super::{Arranged, QUANTUM, RowTrace, SharedBatch};
+use crate::guard::Guard;
 use crate::keyed::Keyed;
 use crate::rows::Rows;
 use crate::time::Time;
@@ -24,22 +25,25 @@ pub(super) fn import<'scope>(scope: Scope<'scope, Time>, mut trace: RowTrace, na
     let stream = source::<_, CapacityContainerBuilder<Vec<SharedBatch>>, _, _>(scope, name, move |capability, info| {
         let queue = agent.new_listener(scope.activator_for(info.address));
         let mut capabilities = CapabilitySet::from_elem(capability);
+        let guard = Guard::new(name);
         move |output| {
-            for instruction in queue.1.borrow_mut().drain(..) {
-                match instruction {
-                    TraceReplayInstruction::Frontier(frontier) => {
-                        capabilities.downgrade(frontier.iter().map(|&time| time.max(as_of)));
+            guard.step(|| {
+                for instruction in queue.1.borrow_mut().drain(..) {
+                    match instruction {
+                        TraceReplayInstruction::Frontier(frontier) => {
+                            capabilities.downgrade(frontier.iter().map(|&time| time.max(as_of)));
+                        }
+                        TraceReplayInstruction::Batch(batch, Some(hint)) if !batch.is_empty() => {
+                            let capability = capabilities.delayed(&hint.max(as_of));
+                            output.session(&capability).give(SharedBatch::new(batch, as_of));
+                        }
+                        TraceReplayInstruction::Batch(..) => {}
                     }
-                    TraceReplayInstruction::Batch(batch, Some(hint)) if !batch.is_empty() => {
-                        let capability = capabilities.delayed(&hint.max(as_of));
-                        output.session(&capability).give(SharedBatch::new(batch, as_of));
-                    }
-                    TraceReplayInstruction::Batch(..) => {}
                 }
-            }
-            if !capabilities.is_empty() && capabilities.first().is_some_and(|c| *c.time() < as_of) {
-                capabilities.downgrade([as_of]);
-            }
+                if !capabilities.is_empty() && capabilities.first().is_some_and(|c| *c.time() < as_of) {
+                    capabilities.downgrade([as_of]);
+                }
+            });
         }
     });
     Arranged { stream, trace }
@@ -53,37 +57,40 @@ pub fn updates<'scope>(arranged: &Arranged<'scope>, name: &str) -> UpdateStream<
         let activator = scope.activator_for(info.address);
         let mut queue: VecDeque<(Capability<Time>, SharedBatch, usize)> = VecDeque::new();
         let mut turns = Turns::default();
+        let guard = Guard::new(name);
         move |input, output| {
-            input.for_each(|capability, batches| {
-                let capability = capability.retain(0);
-                queue.extend(batches.drain(..).map(|batch| (capability.clone(), batch, 0)));
-            });
-            let turn = turns.take(QUANTUM);
-            while let Some(turn) = &turn
-                && let Some((capability, batch, next)) = queue.front_mut()
-            {
-                if let Some(chunk) = batch.chunks().get(*next) {
-                    let mut all = Updates::<Keyed<Rows>>::default();
-                    all.data.hashes = chunk.hashes().to_vec();
-                    for index in 0..chunk.len() {
-                        all.data.keys.push(chunk.key(index));
-                        all.data.vals.push(chunk.val(index));
-                        all.times.push((*chunk.time(index)).max(batch.as_of()));
-                        all.diffs.push(chunk.diff(index));
+            guard.step(|| {
+                input.for_each(|capability, batches| {
+                    let capability = capability.retain(0);
+                    queue.extend(batches.drain(..).map(|batch| (capability.clone(), batch, 0)));
+                });
+                let turn = turns.take(QUANTUM);
+                while let Some(turn) = &turn
+                    && let Some((capability, batch, next)) = queue.front_mut()
+                {
+                    if let Some(chunk) = batch.chunks().get(*next) {
+                        let mut all = Updates::<Keyed<Rows>>::default();
+                        all.data.hashes = chunk.hashes().to_vec();
+                        for index in 0..chunk.len() {
+                            all.data.keys.push(chunk.key(index));
+                            all.data.vals.push(chunk.val(index));
+                            all.times.push((*chunk.time(index)).max(batch.as_of()));
+                            all.diffs.push(chunk.diff(index));
+                        }
+                        output.session_with_builder(&*capability).give_container(&mut all);
+                        *next += 1;
                     }
-                    output.session_with_builder(&*capability).give_container(&mut all);
-                    *next += 1;
+                    if *next >= batch.chunks().len() {
+                        queue.pop_front();
+                    }
+                    if turn.is_over() {
+                        break;
+                    }
                 }
-                if *next >= batch.chunks().len() {
-                    queue.pop_front();
+                if !queue.is_empty() {
+                    activator.activate();
                 }
-                if turn.is_over() {
-                    break;
-                }
-            }
-            if !queue.is_empty() {
-                activator.activate();
-            }
+            });
         }
     })
 }

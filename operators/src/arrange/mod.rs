@@ -25,6 +25,7 @@ use timely::progress::Antichain;
 
 use crate::chunk::{RowBatch, RowSpine};
 use crate::exchange::by_hash;
+use crate::guard::Guard;
 use crate::keyed::Keyed;
 use crate::rows::Rows;
 use crate::time::{SINCE_EVER, Time};
@@ -66,59 +67,62 @@ pub fn arrange<'scope>(stream: UpdateStream<'scope, Keyed<Rows>>, name: &str) ->
             let (agent, mut writer) = TraceAgent::new(spine, info, logger);
             *reader_slot = Some(RowTrace { agent, as_of: SINCE_EVER });
 
-            let mut buffer = seal::Buffer::default();
+            let mut buffer = seal::Buffer::new(scope.peers());
             let mut sealing: Option<(Antichain<Time>, seal::Seal)> = None;
             // No later than any update that waits or is being sealed.
             let mut held: Option<Capability<Time>> = None;
             let mut upper = Antichain::from_elem(SINCE_EVER);
             let mut turns = Turns::default();
 
+            let guard = Guard::new(name);
             move |(input, frontier), output| {
-                input.for_each(|capability, data| {
-                    if held.as_ref().is_none_or(|held| capability.time() < held.time()) {
-                        held = Some(capability.retain(0));
-                    }
-                    buffer.push(std::mem::take(data));
-                });
-                let turn = match &sealing {
-                    Some(_) => turns.take(QUANTUM),
-                    None => Some(Turn::fresh(QUANTUM)),
-                };
-                while let Some(turn) = &turn {
-                    if sealing.is_none() && upper.borrow() != frontier.frontier() {
-                        let next = frontier.frontier().to_owned();
-                        match buffer.seal(next.as_option().copied()) {
-                            Some(seal) => sealing = Some((next, seal)),
-                            None => {
-                                writer.seal(next.clone());
-                                upper = next;
-                                held = later(held.take(), &buffer);
+                guard.step(|| {
+                    input.for_each(|capability, data| {
+                        if held.as_ref().is_none_or(|held| capability.time() < held.time()) {
+                            held = Some(capability.retain(0));
+                        }
+                        buffer.push(std::mem::take(data));
+                    });
+                    let turn = match &sealing {
+                        Some(_) => turns.take(QUANTUM),
+                        None => Some(Turn::fresh(QUANTUM)),
+                    };
+                    while let Some(turn) = &turn {
+                        if sealing.is_none() && upper.borrow() != frontier.frontier() {
+                            let next = frontier.frontier().to_owned();
+                            match buffer.seal(next.as_option().copied()) {
+                                Some(seal) => sealing = Some((next, seal)),
+                                None => {
+                                    writer.seal(next.clone());
+                                    upper = next;
+                                    held = later(held.take(), &buffer);
+                                }
                             }
                         }
+                        let Some((next, seal)) = &mut sealing else { break };
+                        let Some(chunks) = seal.work(turn) else {
+                            activator.activate();
+                            break;
+                        };
+                        if chunks.is_empty() {
+                            writer.seal(next.clone());
+                        } else if let Some(held) = &held {
+                            let since = Antichain::from_elem(SINCE_EVER);
+                            let description = Description::new(upper.clone(), next.clone(), since);
+                            let batch = std::rc::Rc::new(RowBatch::new(chunks, description));
+                            let capability = held.delayed(&seal.min);
+                            writer.insert(batch.clone(), Some(seal.min));
+                            output.session(&capability).give(SharedBatch::new(batch, SINCE_EVER));
+                        }
+                        upper.clone_from(next);
+                        sealing = None;
+                        held = later(held.take(), &buffer);
                     }
-                    let Some((next, seal)) = &mut sealing else { break };
-                    let Some(chunks) = seal.work(turn) else {
+                    if turn.is_none() {
                         activator.activate();
-                        break;
-                    };
-                    if chunks.is_empty() {
-                        writer.seal(next.clone());
-                    } else if let Some(held) = &held {
-                        let since = Antichain::from_elem(SINCE_EVER);
-                        let description = Description::new(upper.clone(), next.clone(), since);
-                        let batch = std::rc::Rc::new(RowBatch::new(chunks, description));
-                        let capability = held.delayed(&seal.min);
-                        writer.insert(batch.clone(), Some(seal.min));
-                        output.session(&capability).give(SharedBatch::new(batch, SINCE_EVER));
                     }
-                    upper.clone_from(next);
-                    sealing = None;
-                    held = later(held.take(), &buffer);
-                }
-                if turn.is_none() {
-                    activator.activate();
-                }
-                writer.exert();
+                    writer.exert();
+                });
             }
         },
     );

@@ -1,6 +1,6 @@
 //! From updates in any order to the sorted chunks of a batch, in short steps.
 //!
-//! A seal of many rows deals them into parts by the leading bits of their hash, a chunk's worth each, and then sorts one
+//! A seal of many rows deals them into parts by where their hash lies in the worker's range, a chunk's worth each, and then sorts one
 //! part after another: two passes over the rows, each within the caches, however many there are. A part that fills up
 //! because keys repeat is sorted in runs, and these are merged.
 
@@ -10,6 +10,7 @@ use std::rc::Rc;
 use differential_dataflow::trace::chunk::Chunk;
 
 use crate::chunk::{MAX_BYTES, MAX_ROWS, RowBuffer, RowChunk, Sort};
+use crate::hash::place;
 use crate::keyed::Keyed;
 use crate::rows::Rows;
 use crate::time::Time;
@@ -37,7 +38,7 @@ struct Source {
     to: usize,
 }
 
-/// Rows whose hashes have one prefix.
+/// Rows whose hashes lie in one stretch of what their worker owns.
 #[derive(Default)]
 struct Part {
     rows: RowBuffer<Time>,
@@ -83,6 +84,7 @@ pub(super) struct Seal {
     /// The least time of the updates.
     pub(super) min: Time,
     sources: VecDeque<Source>,
+    peers: usize,
     bits: u32,
     parts: VecDeque<Part>,
     merge: Option<Merge>,
@@ -90,12 +92,17 @@ pub(super) struct Seal {
 }
 
 /// The updates that wait for their time to close.
-#[derive(Default)]
 pub(super) struct Buffer {
     pending: Vec<Pending>,
+    /// How many workers share the hashes out.
+    peers: usize,
 }
 
 impl Buffer {
+    pub(super) fn new(peers: usize) -> Self {
+        Buffer { pending: Vec::new(), peers }
+    }
+
     pub(super) fn push(&mut self, updates: Updates<Keyed<Rows>>) {
         let (Some(&min), Some(&max)) = (updates.times.iter().min(), updates.times.iter().max()) else { return };
         self.pending.push(Pending { updates: Rc::new(updates), from: 0, sorted: min == max, min, max });
@@ -152,7 +159,7 @@ impl Buffer {
             ..Part::default()
         };
         let parts = (0..parts).map(|_| part()).collect();
-        Some(Seal { min, sources, bits, parts, merge: None, out: VecDeque::new() })
+        Some(Seal { min, sources, peers: self.peers, bits, parts, merge: None, out: VecDeque::new() })
     }
 }
 
@@ -178,7 +185,7 @@ impl Seal {
         let Updates { data, times, diffs } = &*source.updates;
         for index in source.from..end {
             let hash = data.hashes[index];
-            let part = &mut self.parts[hash.checked_shr(64 - self.bits).unwrap_or(0) as usize];
+            let part = &mut self.parts[place(hash, self.peers).checked_shr(64 - self.bits).unwrap_or(0) as usize];
             part.rows.push_row(data, index, &times[index], diffs[index]);
             if part.rows.is_full() {
                 part.sort();

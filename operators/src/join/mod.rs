@@ -22,6 +22,7 @@ use timely::dataflow::operators::generic::Operator;
 use timely::progress::Antichain;
 
 use crate::arrange::{Arranged, QUANTUM, RowTrace, SharedBatch};
+use crate::guard::Guard;
 use crate::keyed::Keyed;
 use crate::rows::Rows;
 use crate::time::{SINCE_EVER, Time};
@@ -220,38 +221,41 @@ pub fn join<'scope>(left: Arranged<'scope>, right: Arranged<'scope>, name: &str)
             }
             drop(initial);
             let mut turns = Turns::default();
+            let guard = Guard::new(name);
             move |(input1, frontier1), (input2, frontier2), output| {
-                let [left, right] = &mut sides;
-                let suspended = !left.work.is_empty() || !right.work.is_empty();
-                input1.for_each(|capability, batches| {
-                    let capability = capability.retain(0);
-                    batches.drain(..).for_each(|batch| left.accept(batch, &capability, right, true));
-                });
-                input2.for_each(|capability, batches| {
-                    let capability = capability.retain(0);
-                    batches.drain(..).for_each(|batch| right.accept(batch, &capability, left, false));
-                });
-                left.pass_empty();
-                right.pass_empty();
-                let mut give = |capability: &Capability<Time>, mut joined: Updates<Joined>| {
-                    output.session_with_builder(capability).give_container(&mut joined);
-                };
-                let turn = if suspended { turns.take(QUANTUM) } else { Some(Turn::fresh(QUANTUM)) };
-                while let Some(turn) = &turn {
-                    let (one, two) = (left.step(turn, &mut give), right.step(turn, &mut give));
-                    if !one && !two {
-                        break;
+                guard.step(|| {
+                    let [left, right] = &mut sides;
+                    let suspended = !left.work.is_empty() || !right.work.is_empty();
+                    input1.for_each(|capability, batches| {
+                        let capability = capability.retain(0);
+                        batches.drain(..).for_each(|batch| left.accept(batch, &capability, right, true));
+                    });
+                    input2.for_each(|capability, batches| {
+                        let capability = capability.retain(0);
+                        batches.drain(..).for_each(|batch| right.accept(batch, &capability, left, false));
+                    });
+                    left.pass_empty();
+                    right.pass_empty();
+                    let mut give = |capability: &Capability<Time>, mut joined: Updates<Joined>| {
+                        output.session_with_builder(capability).give_container(&mut joined);
+                    };
+                    let turn = if suspended { turns.take(QUANTUM) } else { Some(Turn::fresh(QUANTUM)) };
+                    while let Some(turn) = &turn {
+                        let (one, two) = (left.step(turn, &mut give), right.step(turn, &mut give));
+                        if !one && !two {
+                            break;
+                        }
+                        if turn.is_over() {
+                            activator.activate();
+                            break;
+                        }
                     }
-                    if turn.is_over() {
+                    if turn.is_none() {
                         activator.activate();
-                        break;
                     }
-                }
-                if turn.is_none() {
-                    activator.activate();
-                }
-                left.release(&frontier2.frontier().to_owned());
-                right.release(&frontier1.frontier().to_owned());
+                    left.release(&frontier2.frontier().to_owned());
+                    right.release(&frontier1.frontier().to_owned());
+                });
             }
         },
     )

@@ -12,6 +12,7 @@ use timely::dataflow::operators::generic::Operator;
 use timely::progress::Antichain;
 
 use crate::arrange::{Arranged, QUANTUM, Reader, RowTrace, SharedBatch};
+use crate::guard::Guard;
 use crate::keyed::Keyed;
 use crate::rows::Rows;
 use crate::time::{SINCE_EVER, Time};
@@ -315,100 +316,106 @@ fn by_presence<'scope>(
             let mut held: Option<Capability<Time>> = None;
             let mut stretch: Option<Stretch> = None;
             let mut turns = Turns::default();
+            let guard = Guard::new(name);
             move |(input1, frontier1), (input2, frontier2), output| {
-                let mut keep = |capability: Capability<Time>| {
-                    if held.as_ref().is_none_or(|held| capability.time() < held.time()) {
-                        held = Some(capability);
-                    }
-                };
-                input1.for_each(|capability, batches| {
-                    keep(capability.retain(0));
-                    lefts.fresh.extend(batches.drain(..).map(|batch| Fresh { batch, later: None }));
-                });
-                input2.for_each(|capability, batches| {
-                    keep(capability.retain(0));
-                    rights.fresh.extend(batches.drain(..).map(|batch| Fresh { batch, later: None }));
-                });
-                let end = |frontier: &Antichain<Time>| frontier.as_option().copied();
-                let (end1, end2) = (end(&frontier1.frontier().to_owned()), end(&frontier2.frontier().to_owned()));
-                let turn = match &stretch {
-                    Some(_) => turns.take(QUANTUM),
-                    None => Some(Turn::fresh(QUANTUM)),
-                };
-                if turn.is_none() {
-                    activator.activate();
-                }
-                while let Some(turn) = &turn {
-                    let to = match (end1, end2) {
-                        (Some(one), Some(two)) => Some(one.min(two)),
-                        (one, two) => one.or(two),
+                guard.step(|| {
+                    let mut keep = |capability: Capability<Time>| {
+                        if held.as_ref().is_none_or(|held| capability.time() < held.time()) {
+                            held = Some(capability);
+                        }
                     };
-                    if stretch.is_none() && !closed && to.is_none_or(|to| to > done) {
-                        let capability = held.take();
-                        let (left, right) = (lefts.take(to), rights.take(to));
-                        held = match (&capability, lefts.least_later().into_iter().chain(rights.least_later()).min()) {
-                            (Some(capability), Some(later)) => Some(capability.delayed(&later)),
-                            _ => None,
+                    input1.for_each(|capability, batches| {
+                        keep(capability.retain(0));
+                        lefts.fresh.extend(batches.drain(..).map(|batch| Fresh { batch, later: None }));
+                    });
+                    input2.for_each(|capability, batches| {
+                        keep(capability.retain(0));
+                        rights.fresh.extend(batches.drain(..).map(|batch| Fresh { batch, later: None }));
+                    });
+                    let end = |frontier: &Antichain<Time>| frontier.as_option().copied();
+                    let (end1, end2) = (end(&frontier1.frontier().to_owned()), end(&frontier2.frontier().to_owned()));
+                    let turn = match &stretch {
+                        Some(_) => turns.take(QUANTUM),
+                        None => Some(Turn::fresh(QUANTUM)),
+                    };
+                    if turn.is_none() {
+                        activator.activate();
+                    }
+                    while let Some(turn) = &turn {
+                        let to = match (end1, end2) {
+                            (Some(one), Some(two)) => Some(one.min(two)),
+                            (one, two) => one.or(two),
                         };
-                        let waits = lefts.fresh.len() + rights.fresh.len();
-                        debug_assert!(waits == 0 || held.is_some(), "what waits holds a capability");
-                        if let Some(capability) = capability
-                            && left.len() + right.len() > 0
-                        {
-                            let left_history = if right.is_empty() { Vec::new() } else { lefts.history() };
-                            stretch = Some(Stretch {
-                                capability,
-                                from: done,
-                                to,
-                                lefts: left,
-                                rights: right,
-                                left_history,
-                                right_history: rights.history(),
-                                key: Vec::new(),
-                                vals: Rows::default(),
-                                rows: Vec::new(),
-                                counts: Vec::new(),
-                                turns: Vec::new(),
-                                out: Vec::new(),
-                            });
-                        } else {
-                            closed = to.is_none();
-                            done = to.unwrap_or(done);
+                        if stretch.is_none() && !closed && to.is_none_or(|to| to > done) {
+                            let capability = held.take();
+                            let (left, right) = (lefts.take(to), rights.take(to));
+                            held = match (
+                                &capability,
+                                lefts.least_later().into_iter().chain(rights.least_later()).min(),
+                            ) {
+                                (Some(capability), Some(later)) => Some(capability.delayed(&later)),
+                                _ => None,
+                            };
+                            let waits = lefts.fresh.len() + rights.fresh.len();
+                            debug_assert!(waits == 0 || held.is_some(), "what waits holds a capability");
+                            if let Some(capability) = capability
+                                && left.len() + right.len() > 0
+                            {
+                                let left_history = if right.is_empty() { Vec::new() } else { lefts.history() };
+                                stretch = Some(Stretch {
+                                    capability,
+                                    from: done,
+                                    to,
+                                    lefts: left,
+                                    rights: right,
+                                    left_history,
+                                    right_history: rights.history(),
+                                    key: Vec::new(),
+                                    vals: Rows::default(),
+                                    rows: Vec::new(),
+                                    counts: Vec::new(),
+                                    turns: Vec::new(),
+                                    out: Vec::new(),
+                                });
+                            } else {
+                                closed = to.is_none();
+                                done = to.unwrap_or(done);
+                            }
+                        }
+                        let Some(work) = &mut stretch else { break };
+                        let mut updates = Updates::default();
+                        let mut keys = 0;
+                        let mut more = true;
+                        let piece = turn.piece(ROWS);
+                        while more && updates.len() < piece && keys < piece {
+                            more = work.step(wanted, &mut updates);
+                            keys += 1;
+                        }
+                        if !updates.is_empty() {
+                            output.session_with_builder(&work.capability).give_container(&mut updates);
+                        }
+                        if !more {
+                            closed = work.to.is_none();
+                            done = work.to.unwrap_or(done);
+                            stretch = None;
+                        }
+                        if turn.is_over() {
+                            activator.activate();
+                            break;
                         }
                     }
-                    let Some(work) = &mut stretch else { break };
-                    let mut updates = Updates::default();
-                    let mut keys = 0;
-                    let mut more = true;
-                    let piece = turn.piece(ROWS);
-                    while more && updates.len() < piece && keys < piece {
-                        more = work.step(wanted, &mut updates);
-                        keys += 1;
+                    if stretch.is_none() {
+                        lefts.compact(done);
+                        rights.compact(done);
+                        if end2.is_none() && rights.fresh.is_empty() {
+                            // No key will turn any more.
+                            lefts.trace = None;
+                        }
+                        if closed {
+                            rights.trace = None;
+                        }
                     }
-                    if !updates.is_empty() {
-                        output.session_with_builder(&work.capability).give_container(&mut updates);
-                    }
-                    if !more {
-                        closed = work.to.is_none();
-                        done = work.to.unwrap_or(done);
-                        stretch = None;
-                    }
-                    if turn.is_over() {
-                        activator.activate();
-                        break;
-                    }
-                }
-                if stretch.is_none() {
-                    lefts.compact(done);
-                    rights.compact(done);
-                    if end2.is_none() && rights.fresh.is_empty() {
-                        // No key will turn any more.
-                        lefts.trace = None;
-                    }
-                    if closed {
-                        rights.trace = None;
-                    }
-                }
+                });
             }
         },
     )

@@ -1,11 +1,12 @@
 //! Stamping of tables without an event-time column: they follow the session, or the clock.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::clock::Clock;
-use crate::stamp::{Counts, Cut, Cuts, SplitCuts, Stamped};
+use crate::stamp::cuts::Replay;
+use crate::stamp::{Counts, Cut, CutLog, Cuts, FollowerSplit, FollowerState, SplitCuts, Stamped};
 use crate::time::{SINCE_EVER, Time, from_micros};
 use crate::updates::{Payload, Updates};
 
@@ -76,6 +77,14 @@ pub struct Follower<D> {
     follow: Follow,
     record: bool,
     splits: Vec<Split<D>>,
+    /// The number of each split by its name.
+    numbers: HashMap<Arc<str>, u32>,
+    /// Splits with rows in the open round.
+    waiting: BTreeSet<u32>,
+    /// Splits that go by a record.
+    replaying: BTreeSet<u32>,
+    /// Splits with something to record.
+    recorded: BTreeSet<u32>,
     done: Vec<Updates<D>>,
     /// All later stamps are at least this.
     next: Time,
@@ -85,20 +94,21 @@ pub struct Follower<D> {
 }
 
 struct Split<D> {
-    name: String,
+    name: Arc<str>,
     /// Rows of the open round.
     pending: Vec<(D, Vec<i64>)>,
     rows: u64,
     offset: u64,
-    cuts: Vec<Cut>,
-    replay: VecDeque<Cut>,
+    cuts: CutLog,
+    /// None where nothing is left to be replayed.
+    replay: Option<Box<Replay>>,
     ended: bool,
 }
 
-impl<D: Payload> Split<D> {
-    fn new(name: String, replay: Vec<Cut>) -> Self {
-        let (pending, cuts, replay) = (Vec::new(), Vec::new(), replay.into());
-        Split { name, pending, rows: 0, offset: 0, cuts, replay, ended: false }
+impl<D> Split<D> {
+    /// The cut to be made again next.
+    fn recorded(&self) -> Option<&Cut> {
+        self.replay.as_ref()?.front()
     }
 }
 
@@ -109,6 +119,10 @@ impl<D: Payload> Follower<D> {
             follow,
             record,
             splits: Vec::new(),
+            numbers: HashMap::new(),
+            waiting: BTreeSet::new(),
+            replaying: BTreeSet::new(),
+            recorded: BTreeSet::new(),
             done: Vec::new(),
             next: SINCE_EVER,
             largest: None,
@@ -119,20 +133,55 @@ impl<D: Payload> Follower<D> {
 
     /// A table whose splits are read again: as far as `cuts` reach, rows are stamped as they were.
     pub fn replay(follow: Follow, record: bool, cuts: Cuts) -> Self {
+        Follower::resume(follow, record, FollowerState::default(), cuts)
+    }
+
+    /// A table that goes on from what [`Follower::state`] gave, first by `cuts` as far as they reach. Each split must
+    /// deliver its rows from where the state says that it is.
+    pub fn resume(follow: Follow, record: bool, state: FollowerState, cuts: Cuts) -> Self {
         let mut follower = Follower::new(follow, record);
-        follower.splits = cuts.splits.into_iter().map(|split| Split::new(split.split, split.cuts)).collect();
+        let FollowerState { splits, next, largest, counts } = state;
+        (follower.next, follower.largest, follower.counts) = (next, largest, counts);
+        for FollowerSplit { name, rows, offset, ended } in splits {
+            let number = follower.add_split(&name);
+            let split = &mut follower.splits[number as usize];
+            (split.rows, split.offset, split.ended) = (rows, offset, ended);
+        }
+        for mut cuts in cuts {
+            let number = follower.add_split(&cuts.split);
+            let split = &mut follower.splits[number as usize];
+            // A cut at the very place stamps nothing any more.
+            cuts.cuts.truncate(split.rows.saturating_add(1));
+            if !cuts.cuts.is_empty() {
+                split.replay = Some(Box::new(Replay::new(cuts.cuts)));
+                follower.replaying.insert(number);
+            }
+        }
         follower
+    }
+
+    /// What there is to save, after a round was closed and drained; none while a record is being gone by.
+    pub fn state(&self) -> Option<FollowerState> {
+        let splits = self.splits.iter().map(|split| {
+            let Split { rows, offset, ended, .. } = *split;
+            FollowerSplit { name: split.name.to_string(), rows, offset, ended }
+        });
+        let (next, largest, counts) = (self.next, self.largest, self.counts);
+        self.replaying.is_empty().then(|| FollowerState { splits: splits.collect(), next, largest, counts })
     }
 
     /// Adds a split by its stable name and returns its number; splits are numbered from 0. A name that is known gives
     /// the number of that split.
     pub fn add_split(&mut self, name: &str) -> u32 {
-        let known = self.splits.iter().position(|split| split.name == name);
-        let split = known.unwrap_or_else(|| {
-            self.splits.push(Split::new(name.to_string(), Vec::new()));
-            self.splits.len() - 1
-        });
-        split as u32
+        if let Some(&known) = self.numbers.get(name) {
+            return known;
+        }
+        let number = self.splits.len() as u32;
+        let name: Arc<str> = name.into();
+        self.numbers.insert(name.clone(), number);
+        let (pending, cuts) = (Vec::new(), CutLog::default());
+        self.splits.push(Split { name, pending, rows: 0, offset: 0, cuts, replay: None, ended: false });
+        number
     }
 
     /// Takes rows of a split, whole changes, with a diff each; `offset` is the source's position after them.
@@ -140,14 +189,16 @@ impl<D: Payload> Follower<D> {
     /// # Panics
     /// When `split` is not a number that [`Follower::add_split`] gave.
     pub fn push(&mut self, split: u32, data: D, diffs: Vec<i64>, offset: u64) {
-        let split = &mut self.splits[split as usize];
+        let number = split;
+        let split = &mut self.splits[number as usize];
         let len = diffs.len();
         debug_assert_eq!(data.len(), len);
         self.counts.rows += len as u64;
         let mut at = 0;
         // Rows before a recorded cut were stamped by it.
         while at < len
-            && let Some(cut) = split.replay.front()
+            && let Some(replay) = &mut split.replay
+            && let Some(cut) = replay.front().cloned()
         {
             let stop = len.min(at + cut.rows.saturating_sub(split.rows) as usize);
             let stamp = cut.stamp.unwrap_or(cut.frontier);
@@ -160,13 +211,21 @@ impl<D: Payload> Follower<D> {
             at = stop;
             if split.rows >= cut.rows {
                 self.next = self.next.max(cut.next);
-                split.replay.pop_front();
+                replay.pop();
             }
+        }
+        if split.replay.is_some() && split.recorded().is_none() {
+            split.replay = None;
+            self.replaying.remove(&number);
         }
         split.offset = offset;
         if at < len {
             split.rows += (len - at) as u64;
             split.pending.push(if at == 0 { (data, diffs) } else { (data.slice(at..len), diffs[at..].to_vec()) });
+            self.waiting.insert(number);
+        }
+        if self.record {
+            self.recorded.insert(number);
         }
     }
 
@@ -175,8 +234,9 @@ impl<D: Payload> Follower<D> {
     /// # Panics
     /// When `split` is not a number that [`Follower::add_split`] gave.
     pub fn end_split(&mut self, split: u32) {
+        self.replaying.remove(&split);
         let split = &mut self.splits[split as usize];
-        split.replay.clear();
+        split.replay = None;
         split.ended = true;
     }
 
@@ -189,22 +249,23 @@ impl<D: Payload> Follower<D> {
 
     /// Ends a round: all rows pushed so far are stamped.
     pub fn close_round(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
         let stamp = self.frontier_of_new();
-        let mut used = false;
-        for split in self.splits.iter_mut().filter(|split| !split.pending.is_empty()) {
-            used = true;
-            for (data, diffs) in split.pending.drain(..) {
+        for number in std::mem::take(&mut self.waiting) {
+            let split = &mut self.splits[number as usize];
+            for (data, diffs) in std::mem::take(&mut split.pending) {
                 self.done.push(Updates { data, times: vec![stamp; diffs.len()], diffs });
             }
             if self.record {
                 let (rows, offset, next) = (split.rows, split.offset, stamp.saturating_add(1));
                 split.cuts.push(Cut { rows, offset, stamp: Some(stamp), frontier: stamp, next });
+                self.recorded.insert(number);
             }
         }
-        if used {
-            self.next = stamp.saturating_add(1);
-            self.largest = self.largest.max(Some(stamp));
-        }
+        self.next = stamp.saturating_add(1);
+        self.largest = self.largest.max(Some(stamp));
     }
 
     /// Gives out what is stamped, and the frontier, which is the session's where that is further.
@@ -220,7 +281,7 @@ impl<D: Payload> Follower<D> {
 
     /// The table's frontier: all later stamps are at least this.
     pub fn frontier(&mut self) -> Time {
-        let recorded = self.splits.iter().filter_map(|split| split.replay.front());
+        let recorded = self.replaying.iter().filter_map(|&number| self.splits[number as usize].recorded());
         match recorded.map(|cut| cut.stamp.unwrap_or(cut.frontier)).min() {
             Some(recorded) => recorded,
             None => {
@@ -242,13 +303,13 @@ impl<D: Payload> Follower<D> {
 
     /// What was recorded since the last call; [`Cuts::append`] puts the pieces together.
     pub fn take_cuts(&mut self) -> Cuts {
-        let splits = self.splits.iter_mut().map(|split| SplitCuts {
-            split: split.name.clone(),
-            rows: split.rows,
-            cuts: std::mem::take(&mut split.cuts),
-            ahead: Vec::new(),
+        let numbers = std::mem::take(&mut self.recorded).into_iter();
+        let splits = numbers.map(|number| {
+            let split = &mut self.splits[number as usize];
+            let (name, rows) = (split.name.to_string(), split.rows);
+            SplitCuts { split: name, rows, cuts: std::mem::take(&mut split.cuts), ahead: Vec::new() }
         });
-        Cuts { splits: splits.collect() }
+        splits.collect()
     }
 
     fn frontier_of_new(&self) -> Time {

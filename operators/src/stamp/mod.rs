@@ -16,6 +16,10 @@
 //! The table's frontier is the smallest of its active splits'. An idle split holds nothing back; when it speaks again,
 //! its `f` is raised to the table's frontier. When all are idle the frontier rests just past the largest stamp.
 //!
+//! Splits found together begin together: one that says at which event time it begins ([`Stamper::add_split`]) holds the
+//! frontier there until it speaks, however long that takes, and its stamps are not before that time. So whoever reads the
+//! split that is furthest behind next makes no row late that is in order in its own split.
+//!
 //! # What is guaranteed
 //!
 //! With the watermark at frontier `t` being `t - delay - resolution` (see [`crate::time::watermark`]), no row in
@@ -36,6 +40,7 @@ mod cuts;
 mod follow;
 mod split;
 mod stamper;
+mod state;
 
 #[cfg(test)]
 mod model;
@@ -45,12 +50,15 @@ mod tests;
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::time::Time;
 use crate::updates::Updates;
 
-pub use cuts::{Cut, Cuts, SplitCuts};
+pub use cuts::{Cut, CutLog, Cuts, SplitCuts};
 pub use follow::{Follow, Follower, SessionTime};
 pub use stamper::Stamper;
+pub use state::{FollowerSplit, FollowerState, OpenSegment, SplitState, StamperState, Standing};
 
 /// The event time of a row that has none (its column is NULL), in a slice of microseconds.
 pub const NO_TIME: i64 = i64::MIN;
@@ -185,7 +193,7 @@ pub struct Stamped<D> {
 }
 
 /// How many rows came so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// All rows, also late and rejected ones.
     pub rows: u64,

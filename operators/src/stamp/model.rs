@@ -12,6 +12,8 @@ pub(super) struct Model {
     /// The stamp of each row that has one, and whether it is late.
     pub stamps: BTreeMap<u64, (Time, bool)>,
     pub rejected: Vec<u64>,
+    /// The frontier that was shown last.
+    pub shown: Time,
 }
 
 #[derive(Default)]
@@ -22,12 +24,14 @@ pub(super) struct Split {
     /// The cell of the open segment, with its rows and whether they are late.
     open: Option<(i64, Vec<(u64, bool)>)>,
     pub resting: bool,
+    /// Whether it was announced and has not spoken.
+    announced: bool,
     pub spoke: i64,
 }
 
 impl Model {
     pub fn new(config: StampConfig) -> Self {
-        Model { config, splits: Vec::new(), stamps: BTreeMap::new(), rejected: Vec::new() }
+        Model { config, splits: Vec::new(), stamps: BTreeMap::new(), rejected: Vec::new(), shown: 0 }
     }
 
     /// The table's frontier, for lateness and for stamps.
@@ -41,9 +45,11 @@ impl Model {
         ends.reduce(|a, b| (a.0.max(b.0), a.1.max(b.1))).unwrap_or((0, 0))
     }
 
-    pub fn add_split(&mut self, now: i64) {
+    pub fn add_split(&mut self, now: i64, begins: Option<i64>) {
         let (frontier, next) = self.frontier();
-        self.splits.push(Split { frontier, next, spoke: now, ..Split::default() });
+        let taken = |begins: &i64| self.config.max_ahead.is_none_or(|ahead| *begins <= now + ahead as i64);
+        let next = if begins.is_some() { self.shown.max(begins.filter(taken).map_or(0, from_micros)) } else { next };
+        self.splits.push(Split { frontier, next, spoke: now, announced: begins.is_some(), ..Split::default() });
     }
 
     /// One change of rows, each with its event time.
@@ -52,6 +58,7 @@ impl Model {
         let StampConfig { delay, resolution, max_ahead, .. } = self.config;
         let at = &mut self.splits[split];
         at.spoke = now;
+        at.announced = false;
         if at.resting {
             at.resting = false;
             (at.frontier, at.next) = (at.frontier.max(level.0), at.next.max(level.1));
@@ -94,7 +101,8 @@ impl Model {
     pub fn tick(&mut self, now: i64) {
         let Some(timeout) = self.config.idle_timeout else { return };
         for split in 0..self.splits.len() {
-            if !self.splits[split].resting && now - self.splits[split].spoke > timeout.as_micros() as i64 {
+            let Split { resting, announced, .. } = self.splits[split];
+            if !resting && !announced && now - self.splits[split].spoke > timeout.as_micros() as i64 {
                 self.cut(split);
                 self.splits[split].resting = true;
             }

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::stamp::cuts::Replay;
+use crate::stamp::state::{OpenSegment, SplitState};
 use crate::stamp::{Arrival, Changes, Cut, NO_TIME, Reason, Rejected, SplitCuts};
 use crate::time::{SINCE_EVER, Time, from_micros, to_micros};
 use crate::updates::{Payload, Updates};
@@ -46,9 +48,18 @@ struct Cursor<'a> {
     limit: Time,
 }
 
+/// What is left of a split that rests: stamping can go on from it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rest {
+    pub high: Time,
+    pub next: Time,
+    pub largest: Option<Time>,
+    pub rows: u64,
+    pub offset: u64,
+}
+
 /// One split.
 pub(super) struct Split<D> {
-    pub name: String,
     /// The largest stamp by the data: by it rows are late.
     pub high: Time,
     /// The smallest stamp that can still be given; larger than `high` only after a cut.
@@ -62,10 +73,10 @@ pub(super) struct Split<D> {
     /// How many rows came before those on their way.
     rows: u64,
     offset: u64,
-    /// What was recorded since it was last taken.
+    /// What was recorded since it was last taken, without the split's name.
     record: SplitCuts,
     /// Cuts that are still to be made again.
-    replay: VecDeque<Cut>,
+    replay: Replay,
     /// Rows that are still to be rejected again.
     replay_ahead: VecDeque<u64>,
     /// How many rows go by the record, not by the clock.
@@ -74,37 +85,108 @@ pub(super) struct Split<D> {
 
 impl<D: Payload> Split<D> {
     /// A split that has not spoken.
-    pub fn new(name: String) -> Self {
-        let record = SplitCuts { split: name.clone(), ..SplitCuts::default() };
+    pub fn new() -> Self {
+        Split::from_rest(Rest { high: SINCE_EVER, next: SINCE_EVER, largest: None, rows: 0, offset: 0 })
+    }
+
+    /// A split that goes on after a rest.
+    pub fn from_rest(Rest { high, next, largest, rows, offset }: Rest) -> Self {
         Split {
-            name,
-            high: SINCE_EVER,
-            next: SINCE_EVER,
-            largest: None,
+            high,
+            next,
+            largest,
             open: None,
             pending: Vec::new(),
-            rows: 0,
-            offset: 0,
-            record,
-            replay: VecDeque::new(),
+            rows,
+            offset,
+            record: SplitCuts::default(),
+            replay: Replay::default(),
             replay_ahead: VecDeque::new(),
             replay_rows: 0,
         }
     }
 
-    /// A split that goes by a record as far as it reaches.
-    pub fn replaying(cuts: SplitCuts) -> Self {
-        let mut split = Split::new(cuts.split);
-        split.replay = cuts.cuts.into();
-        split.replay_ahead = cuts.ahead.into();
-        split.replay_rows = cuts.rows;
-        split.replay_cuts(&mut Vec::new(), 0);
-        split
+    /// A split as it was when it was saved, with its open segment.
+    pub fn restored(state: SplitState) -> Result<Self, String> {
+        let SplitState { high, next, largest, rows, offset, open, .. } = state;
+        let mut split = Split::from_rest(Rest { high, next, largest, rows, offset });
+        if let Some(OpenSegment { end, rows, diffs, late }) = open {
+            let data = D::decode(&rows)?;
+            let len = data.len();
+            if diffs.len() != len || late.iter().any(|row| *row as usize >= len) || !late.is_sorted() {
+                return Err(format!("split '{}': the rows of its open segment don't fit together", state.name));
+            }
+            let exceptions = late.into_iter().map(|row| (row, Class::Late)).collect();
+            split.open = Some(end);
+            split.pending.push(Pending { len, data, diffs, times: Vec::new(), taken: 0, exceptions });
+        }
+        Ok(split)
+    }
+
+    /// Makes the split go by a record as far as it reaches.
+    pub fn replay(&mut self, mut cuts: SplitCuts) {
+        // Cuts at the very place may have been made; to make them again changes nothing.
+        cuts.cuts.truncate(self.rows);
+        cuts.ahead.retain(|row| *row >= self.rows);
+        self.replay = Replay::new(cuts.cuts);
+        self.replay_ahead = cuts.ahead.into();
+        self.replay_rows = cuts.rows;
+        self.replay_cuts(&mut Vec::new(), 0);
     }
 
     /// Whether rows or cuts of the record are still to come.
     pub fn is_replaying(&self) -> bool {
-        !self.replay.is_empty() || self.rows < self.replay_rows
+        self.replay.front().is_some() || self.rows < self.replay_rows
+    }
+
+    /// What there is to keep of the split while nothing happens to it; none while there is more.
+    pub fn rest(&self) -> Option<Rest> {
+        let recorded = !self.record.cuts.is_empty() || !self.record.ahead.is_empty();
+        if self.open.is_some() || !self.pending.is_empty() || recorded || self.is_replaying() {
+            return None;
+        }
+        Some(self.here())
+    }
+
+    /// Where the split is, without the rows that are not given out.
+    pub fn here(&self) -> Rest {
+        let Split { high, next, largest, rows, offset, .. } = *self;
+        Rest { high, next, largest, rows, offset }
+    }
+
+    /// Whether [`Split::cut`] would do something.
+    pub fn is_uncut(&self) -> bool {
+        self.open.is_some() || self.next < self.past_largest()
+    }
+
+    /// The rows of the open segment, where there is one. All that is stamped must have been taken.
+    pub fn open_segment(&self) -> Option<OpenSegment> {
+        let end = self.open?;
+        let (mut parts, mut diffs, mut late) = (Vec::new(), Vec::new(), Vec::new());
+        for pending in &self.pending {
+            debug_assert_eq!(pending.taken, pending.times.len(), "what is stamped was taken");
+            let mut exceptions = pending.exceptions.iter().peekable();
+            let mut kept = Vec::new();
+            for row in pending.times.len() as u32..pending.len as u32 {
+                while exceptions.next_if(|(other, _)| *other < row).is_some() {}
+                match exceptions.next_if(|(other, _)| *other == row) {
+                    Some((_, Class::Rejected(_))) => continue,
+                    Some((_, Class::Late)) => late.push(diffs.len() as u32),
+                    None => {}
+                }
+                kept.push(row);
+                diffs.push(pending.diffs[row as usize]);
+            }
+            parts.push(pending.data.gather(&kept));
+        }
+        let mut rows = Vec::new();
+        D::concat(&parts.iter().collect::<Vec<_>>()).encode(&mut rows);
+        Some(OpenSegment { end, rows, diffs, late })
+    }
+
+    /// Whether rows are not given out.
+    pub fn is_waiting(&self) -> bool {
+        !self.pending.is_empty()
     }
 
     /// How many rows are not given out.
@@ -150,10 +232,7 @@ impl<D: Payload> Split<D> {
 
     /// What was recorded since the last call.
     pub fn take_record(&mut self) -> SplitCuts {
-        let fresh = SplitCuts { split: self.name.clone(), rows: self.rows, ..SplitCuts::default() };
-        let mut record = std::mem::replace(&mut self.record, fresh);
-        record.rows = self.rows.max(self.replay_rows);
-        record
+        SplitCuts { rows: self.rows.max(self.replay_rows), ..std::mem::take(&mut self.record) }
     }
 
     /// Takes rows; returns how many of them are late, and those that are rejected.
@@ -329,7 +408,9 @@ impl<D: Payload> Split<D> {
 
     /// Makes the recorded cuts that lie before row `at` of those on their way.
     fn replay_cuts(&mut self, times: &mut Vec<Time>, at: usize) {
-        while let Some(cut) = self.replay.pop_front_if(|cut| cut.rows <= self.rows + at as u64) {
+        while self.replay.front().is_some_and(|cut| cut.rows <= self.rows + at as u64)
+            && let Some(cut) = self.replay.pop()
+        {
             // The recorded stamp is the same unless the source now tells something else; what was shown holds.
             if let Some(stamp) = cut.stamp
                 && self.open.take().is_some()

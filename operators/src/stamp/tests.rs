@@ -12,7 +12,8 @@ use crate::time::{from_micros, to_micros, watermark};
 /// What happens to a table.
 #[derive(Clone, Debug)]
 enum Event {
-    Add,
+    /// A split, perhaps announced to begin at a time.
+    Add(Option<i64>),
     /// Changes of a split, pushed at once: rows by number, with their event times.
     Push(u32, Vec<Vec<(u64, i64)>>),
     Round,
@@ -32,13 +33,14 @@ fn config(rng: &mut SmallRng) -> StampConfig {
 }
 
 fn events(rng: &mut SmallRng, steps: usize) -> Vec<Event> {
-    let mut events = vec![Event::Add];
     let (mut splits, mut number, mut at) = (1, 0, -200);
+    let begins = |rng: &mut SmallRng, at: i64| rng.random_bool(0.5).then(|| at + rng.random_range(-60..60));
+    let mut events = vec![Event::Add(begins(rng, at))];
     for _ in 0..steps {
         events.push(match rng.random_range(0..20) {
             0 if splits < 4 => {
                 splits += 1;
-                Event::Add
+                Event::Add(begins(rng, at))
             }
             1 if rng.random_bool(0.3) => Event::End(rng.random_range(0..splits)),
             2..5 => Event::Round,
@@ -99,7 +101,10 @@ impl Run {
 
     fn event(&mut self, event: &Event) {
         match event {
-            Event::Add => drop(self.stamper.add_split(&format!("split {}", self.stamper.splits()), self.now)),
+            Event::Add(begins) => {
+                let name = format!("split {}", self.stamper.splits());
+                self.stamper.add_split(&name, self.now, *begins);
+            }
             Event::Push(split, changes) => self.push(*split, changes),
             Event::Round => self.stamper.close_round(),
             Event::Pass(time) => {
@@ -144,7 +149,7 @@ fn stamps_as_the_model() {
         for event in &events {
             run.event(event);
             match event {
-                Event::Add => model.add_split(run.now),
+                Event::Add(begins) => model.add_split(run.now, *begins),
                 Event::Push(split, changes) => {
                     changes.iter().for_each(|change| model.change(*split as usize, change, run.now));
                 }
@@ -162,6 +167,7 @@ fn stamps_as_the_model() {
                 run.drain();
                 assert_eq!(run.stamps, model.stamps, "seed {seed}");
                 assert_eq!(run.frontier, model.frontier().1, "seed {seed}");
+                model.shown = run.frontier;
             }
         }
         run.stamper.close();
@@ -221,7 +227,7 @@ fn two_batchings_by_data_give_one_history() {
         let mut histories = Vec::new();
         for _ in 0..2 {
             let mut run = Run::new(Stamper::new(config.clone()));
-            (0..3).for_each(|_| run.event(&Event::Add));
+            (0..3).for_each(|_| run.event(&Event::Add(None)));
             let mut left: Vec<_> = changes.iter().map(|changes| &changes[..]).collect();
             while left.iter().any(|changes| !changes.is_empty()) {
                 let split = rng.random_range(0..3);
@@ -252,7 +258,7 @@ fn rounds_make_no_row_late() {
         let events: Vec<_> = events(&mut rng, 50);
         let late = |cut: CutBy| {
             let mut run = Run::new(Stamper::new(StampConfig { cut, ..config.clone() }));
-            run.event(&Event::Add);
+            run.event(&Event::Add(None));
             for event in &events {
                 match event {
                     Event::Push(_, changes) => run.push(0, changes),
@@ -290,7 +296,7 @@ fn a_replay_stamps_alike_in_other_batches() {
 
         let mut again = Run::new(Stamper::replay(config, bincode::deserialize(&bytes).unwrap()));
         again.now = run.now + 1_000_000;
-        let splits = events.iter().filter(|event| matches!(event, Event::Add)).count();
+        let splits = events.iter().filter(|event| matches!(event, Event::Add(_))).count();
         let mut changes: Vec<Vec<Vec<(u64, i64)>>> = vec![Vec::new(); splits];
         for event in &events {
             if let Event::Push(split, pushed) = event {
@@ -322,10 +328,184 @@ fn a_replay_stamps_alike_in_other_batches() {
     }
 }
 
+/// What is left of `events` from `from` on, for each split.
+fn changes_of(events: &[Event], splits: usize) -> Vec<Vec<Vec<(u64, i64)>>> {
+    let mut changes = vec![Vec::new(); splits];
+    for event in events {
+        if let Event::Push(split, pushed) = event {
+            changes[*split as usize].extend(pushed.iter().cloned());
+        }
+    }
+    changes
+}
+
+fn save<T: serde::Serialize + serde::de::DeserializeOwned>(state: &T) -> T {
+    bincode::deserialize(&bincode::serialize(state).unwrap()).unwrap()
+}
+
+/// From a saved state stamping goes on as if nothing had been: with the same events, and by the cuts with others.
+#[test]
+fn a_table_goes_on_from_its_state() {
+    for seed in 0..300 {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let config = config(&mut rng);
+        let events = events(&mut rng, 60);
+        let (before, after) = events.split_at(rng.random_range(1..events.len()));
+        let mut run = Run::new(Stamper::new(config.clone()));
+        before.iter().for_each(|event| run.event(event));
+        run.drain();
+        let mut cuts = Cuts::default();
+        if rng.random_bool(0.5) {
+            cuts.append(run.stamper.take_cuts());
+        }
+        let state = save(&run.stamper.state().unwrap());
+        let (now, stamps, rejected) = (run.now, run.stamps.clone(), run.rejected.clone());
+        let resumed = |cuts: Cuts| {
+            let stamper = Stamper::resume(config.clone(), state.clone(), cuts, now).unwrap();
+            Run {
+                stamper,
+                stamps: stamps.clone(),
+                rejected: rejected.clone(),
+                ..Run::new(Stamper::new(config.clone()))
+            }
+        };
+        let mut again = resumed(Cuts::default());
+        (again.now, again.frontier) = (run.now, run.frontier);
+        let mut by_cuts = resumed(Cuts::default());
+        for event in after {
+            run.event(event);
+            // Who has been silent since when is not saved.
+            if config.idle_timeout.is_none() {
+                again.event(event);
+            }
+            if rng.random_bool(0.2) {
+                run.drain();
+                again.drain();
+            }
+        }
+        run.stamper.close();
+        run.drain();
+        if config.idle_timeout.is_none() {
+            again.stamper.close();
+            again.drain();
+            assert_eq!((&again.stamps, &again.rejected), (&run.stamps, &run.rejected), "seed {seed}");
+            assert_eq!(again.stamper.frontier(), run.stamper.frontier(), "seed {seed}");
+            assert_eq!(again.stamper.counts(), run.stamper.counts(), "seed {seed}");
+        }
+
+        cuts.append(run.stamper.take_cuts());
+        cuts.truncate(&state);
+        by_cuts.stamper = resumed(save(&cuts)).stamper;
+        by_cuts.now = run.now + 1_000_000;
+        let splits = run.stamper.splits();
+        let changes = changes_of(after, splits);
+        let mut left: Vec<_> = changes.iter().map(|changes| &changes[..]).collect();
+        while left.iter().any(|changes| !changes.is_empty()) {
+            let split = rng.random_range(0..splits);
+            let (now, rest) = left[split].split_at(rng.random_range(0..=left[split].len().min(9)));
+            if !now.is_empty() {
+                by_cuts.push(split as u32, now);
+            }
+            left[split] = rest;
+            if rng.random_bool(0.3) {
+                by_cuts.event(&Event::Round);
+                by_cuts.drain();
+            }
+        }
+        by_cuts.stamper.close();
+        by_cuts.drain();
+        assert_eq!(by_cuts.stamps, run.stamps, "seed {seed}");
+    }
+}
+
+/// The logs of several servers over one time, each in order: none has a late row, as long as the one furthest behind is
+/// read next.
+#[test]
+fn splits_found_together_begin_together() {
+    for seed in 0..200 {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let config = StampConfig {
+            delay: [0, 5, 60][rng.random_range(0..3)],
+            max_ahead: None,
+            // Who waits for its turn to begin is not idle.
+            idle_timeout: Some(Duration::from_micros(50)),
+            ..config(&mut rng)
+        };
+        let mut number = 0;
+        let mut files: Vec<Vec<(u64, i64)>> = (0..rng.random_range(1..6))
+            .map(|_| {
+                let mut at = rng.random_range(0..400);
+                let rows = rng.random_range(1..80);
+                let row = |_| {
+                    number += 1;
+                    at += rng.random_range(0..12);
+                    (number, at)
+                };
+                (0..rows).map(row).collect()
+            })
+            .collect();
+        let mut run = Run::new(Stamper::new(StampConfig { idle_timeout: None, ..config.clone() }));
+        let mut waiting = Run::new(Stamper::new(config));
+        for file in &mut files {
+            for run in [&mut run, &mut waiting] {
+                run.event(&Event::Add(Some(file[0].1)));
+            }
+            file.reverse();
+        }
+        let all: usize = files.iter().map(Vec::len).sum();
+        // Nothing is read for long: all still hold the frontier at the first of them.
+        waiting.event(&Event::Pass(1_000));
+        waiting.drain();
+        assert_eq!(to_micros(waiting.frontier), files.iter().map(|file| file[file.len() - 1].1).min().unwrap());
+        while let Some(behind) =
+            (0..files.len()).filter(|file| !files[*file].is_empty()).min_by_key(|file| files[*file].last().unwrap().1)
+        {
+            let file = &mut files[behind];
+            let rows = file.split_off(file.len() - rng.random_range(1..=file.len().min(30)));
+            run.push(behind as u32, &each(&rows.into_iter().rev().collect::<Vec<_>>()));
+            if file.is_empty() {
+                run.event(&Event::End(behind as u32));
+            }
+            if rng.random_bool(0.5) {
+                run.event(&Event::Round);
+                run.drain();
+            }
+        }
+        run.stamper.close();
+        run.drain();
+        assert_eq!(run.stamps.len(), all);
+        assert!(run.stamps.values().all(|(_, late)| !late), "seed {seed}");
+    }
+}
+
+#[test]
+fn many_splits_cost_no_more_each() {
+    // It would take minutes if a step looked at all of them.
+    let config =
+        StampConfig { idle_timeout: Some(Duration::from_secs(1)), record: true, ..StampConfig::new(10).by_round() };
+    let mut run = Run::new(Stamper::new(config));
+    let splits = 40_000;
+    for split in 0..splits {
+        run.event(&Event::Add(Some(i64::from(split))));
+    }
+    let mut cuts = Cuts::default();
+    for split in 0..splits {
+        run.push(split, &each(&[(u64::from(split), i64::from(split))]));
+        run.event(&Event::Round);
+        run.event(&Event::End(split));
+        run.event(&Event::Pass(1));
+        run.drain();
+        cuts.append(run.stamper.take_cuts());
+        assert_eq!(to_micros(run.frontier), i64::from(split) + 1);
+    }
+    assert_eq!((run.stamps.len(), cuts.splits().len()), (splits as usize, splits as usize));
+    assert!(run.stamps.values().all(|(_, late)| !late));
+}
+
 impl Stamper<Vec<u64>> {
     fn add_split_again(&mut self, split: usize) -> u32 {
         let known = self.splits();
-        let number = self.add_split(&format!("split {split}"), 0);
+        let number = self.add_split(&format!("split {split}"), 0, None);
         assert_eq!((number as usize, self.splits()), (split, known));
         number
     }
@@ -333,7 +513,7 @@ impl Stamper<Vec<u64>> {
 
 fn table(config: StampConfig) -> Run {
     let mut run = Run::new(Stamper::new(config));
-    run.event(&Event::Add);
+    run.event(&Event::Add(None));
     run
 }
 
@@ -348,7 +528,7 @@ fn stamps(run: &Run) -> Vec<(u64, i64, bool)> {
 #[test]
 fn a_slow_split_holds_back_but_is_not_late() {
     let mut run = table(StampConfig { resolution: 1, ..StampConfig::new(10).by_round() });
-    run.event(&Event::Add);
+    run.event(&Event::Add(None));
     run.push(0, &each(&[(1, 1_000), (2, 2_000)]));
     run.push(1, &each(&[(3, 100)]));
     run.event(&Event::Round);
@@ -365,7 +545,7 @@ fn a_slow_split_holds_back_but_is_not_late() {
 fn an_idle_split_holds_nothing_back_and_is_raised_when_it_returns() {
     let idle_timeout = Some(Duration::from_micros(50));
     let mut run = table(StampConfig { resolution: 1, idle_timeout, ..StampConfig::new(10).by_round() });
-    run.event(&Event::Add);
+    run.event(&Event::Add(None));
     run.push(1, &each(&[(1, 100)]));
     run.event(&Event::Pass(40));
     run.push(0, &each(&[(2, 1_000)]));
@@ -427,7 +607,7 @@ fn a_table_ends_when_it_is_closed_and_not_before() {
     let stamped = run.stamper.drain();
     assert_eq!((stamped.on_time.len(), stamped.frontier.map(to_micros)), (1, Some(6)));
     // A file found later begins where the table is.
-    run.event(&Event::Add);
+    run.event(&Event::Add(None));
     run.push(1, &each(&[(2, 5)]));
     run.stamper.close();
     let stamped = run.stamper.drain();
@@ -469,8 +649,17 @@ fn a_table_without_event_time_follows() {
     assert_eq!(follower.frontier(), 9_000);
     assert_eq!((follower.largest(), follower.counts().rows), (Some(501), 4));
 
+    // From its state and what was recorded since.
+    let state = save(&follower.state().unwrap());
+    let cuts = follower.take_cuts();
+    follower.push(split, vec![5], vec![1], 5);
+    follower.close_round();
+    let mut later = Follower::resume(Follow::Session(session.clone()), false, state, follower.take_cuts());
+    later.push(split, vec![5], vec![1], 5);
+    assert_eq!(stamps(later.drain()), stamps(follower.drain()));
+
     // Read again, in other batches, while the session is elsewhere.
-    let mut again = Follower::replay(Follow::Session(session), true, follower.take_cuts());
+    let mut again = Follower::replay(Follow::Session(session), true, cuts);
     let split = again.add_split("dimension");
     assert_eq!(again.frontier(), 0);
     again.push(split, vec![1], vec![1], 1);
@@ -501,7 +690,7 @@ fn stamps_many_rows() {
     let mut rng = SmallRng::seed_from_u64(1);
     let (batch, batches) = (40_000, 50);
     let mut stamper = Stamper::<crate::keyed::NoValue>::new(StampConfig::new(10_000_000).by_round());
-    let split = stamper.add_split("feed", 0);
+    let split = stamper.add_split("feed", 0, None);
     // 10,000 rows a second, out of order by up to 3 s.
     let times: Vec<i64> = (0..batch * batches).map(|row| row * 100 - rng.random_range(0..3_000_000)).collect();
     let start = std::time::Instant::now();

@@ -2,9 +2,10 @@
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
-use headwater_operators::Rows;
 use headwater_operators::keyed::hash;
+use headwater_operators::saved::Place;
 use headwater_operators::table::KeyTable;
+use headwater_operators::{Rows, grow, varint};
 
 use super::Accumulator;
 use crate::columns::sound;
@@ -31,7 +32,7 @@ impl Distinct {
 
 impl Accumulator for Distinct {
     fn reserve(&mut self, groups: usize) {
-        self.values.resize(groups, 0);
+        grow::extend(&mut self.values, groups, 0);
         self.inner.reserve(groups);
     }
 
@@ -48,7 +49,7 @@ impl Accumulator for Distinct {
         let all: Vec<u32> = (0..rows.len() as u32).collect();
         let mut places = Vec::new();
         self.table.lookup_or_insert(&hashes, &keys, &all, &mut places);
-        self.counts.resize(self.table.groups(), 0);
+        grow::extend(&mut self.counts, self.table.groups(), 0);
 
         let (mut inner_groups, mut inner_rows, mut inner_diffs) = (Vec::new(), Vec::new(), Vec::new());
         let mut gone = Vec::new();
@@ -90,6 +91,50 @@ impl Accumulator for Distinct {
     fn clear(&mut self, groups: &[u32]) {
         // A group is cleared only when no value is left in it, so the table has nothing of it.
         self.inner.clear(groups);
+    }
+
+    fn save(&self, group: u32, out: &mut Vec<u8>) {
+        self.inner.save(group, out);
+    }
+
+    fn load(&mut self, group: u32, bytes: &mut &[u8]) -> Option<()> {
+        self.inner.load(group, bytes)
+    }
+
+    /// Values in the order of the table, each behind its copies.
+    fn save_values(&self, from: &mut Place, limit: usize, give: &mut dyn FnMut(u32, &[u8])) -> bool {
+        let mut saved = Vec::new();
+        let mut given = 0;
+        while (from.number as usize) < self.table.groups() {
+            if given >= limit {
+                return false;
+            }
+            let place = from.number;
+            from.number += 1;
+            if self.table.is_used(place)
+                && let Some((group, value)) = self.table.key(place).split_first_chunk()
+            {
+                saved.clear();
+                varint::put_signed(&mut saved, self.counts[place as usize]);
+                saved.extend_from_slice(value);
+                given += 1;
+                give(u32::from_le_bytes(*group), &saved);
+            }
+        }
+        true
+    }
+
+    /// The aggregate inside has been fed with the value before it was saved.
+    fn load_value(&mut self, group: u32, mut bytes: &[u8]) -> Option<()> {
+        let copies = varint::take_signed(&mut bytes)?;
+        let key = [&group.to_le_bytes(), bytes].concat();
+        let place = self.table.insert(hash(&key), &key) as usize;
+        grow::extend(&mut self.counts, self.table.groups(), 0);
+        let values = &mut self.values[group as usize];
+        *values += u32::from(self.counts[place] == 0);
+        self.counts[place] += copies;
+        *values -= u32::from(self.counts[place] == 0);
+        Some(())
     }
 
     fn bytes(&self) -> usize {

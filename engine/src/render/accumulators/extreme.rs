@@ -2,19 +2,20 @@
 //!
 //! Where rows may be retracted, each group keeps an ordered multiset of its values; where the plan says that none is,
 //! just the extreme. Values are order-preserving bytes: of 8 or 16 bytes for numbers and times (floats in their total
-//! order: NaN is the greatest), of arrow's row format for everything else.
+//! order: NaN is the greatest), of the order-preserving encoding for everything else.
 
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, UInt32Array};
 use arrow::compute::{SortOptions, cast, take};
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, TimeUnit, UInt64Type};
-use headwater_operators::Rows;
 use headwater_operators::ordered::Ordered as OrderedMultiset;
+use headwater_operators::saved::Place;
+use headwater_operators::{Rows, grow, varint};
 
 use super::Accumulator;
 use crate::columns::sound;
-use crate::render::codec::Ordered;
+use crate::render::ordered::Ordered;
 
 /// The accumulator of `max` (if `greatest`) or `min`.
 pub(super) fn accumulator(
@@ -93,6 +94,8 @@ trait Values: 'static {
     fn get(column: &Self::Column, index: usize, row: u32) -> Self::Ref<'_>;
     fn array<'a>(&self, values: impl Iterator<Item = Option<&'a [u8]>>) -> ArrayRef;
     fn heap_size(value: &Self::Value) -> usize;
+    /// A value from its bytes; none where they are too many or too few.
+    fn load(bytes: &[u8]) -> Option<Self::Value>;
 }
 
 /// A number as bytes in its order.
@@ -183,6 +186,11 @@ impl<T: ArrowPrimitiveType<Native: Number>> Values for Numbers<T> {
     fn heap_size(_value: &Self::Value) -> usize {
         0
     }
+
+    fn load(bytes: &[u8]) -> Option<Self::Value> {
+        let value = T::Native::number(bytes).bytes();
+        (value.as_ref() == bytes).then_some(value)
+    }
 }
 
 /// Anything else.
@@ -213,6 +221,10 @@ impl Values for Encoded {
     fn heap_size(value: &Box<[u8]>) -> usize {
         value.len()
     }
+
+    fn load(bytes: &[u8]) -> Option<Box<[u8]>> {
+        Some(bytes.into())
+    }
 }
 
 /// The extreme of values that never leave.
@@ -224,7 +236,7 @@ struct Extreme<V: Values> {
 
 impl<V: Values> Accumulator for Extreme<V> {
     fn reserve(&mut self, groups: usize) {
-        self.groups.resize(groups, None);
+        grow::extend(&mut self.groups, groups, None);
     }
 
     fn update(&mut self, argument: Option<&ArrayRef>, groups: &[u32], rows: &[u32], _diffs: &[i64]) {
@@ -253,6 +265,24 @@ impl<V: Values> Accumulator for Extreme<V> {
 
     fn clear(&mut self, groups: &[u32]) {
         groups.iter().for_each(|&group| self.groups[group as usize] = None);
+    }
+
+    fn save(&self, group: u32, out: &mut Vec<u8>) {
+        match &self.groups[group as usize] {
+            None => varint::put(out, 0),
+            Some(value) => {
+                varint::put(out, value.as_ref().len() as u64 + 1);
+                out.extend_from_slice(value.as_ref());
+            }
+        }
+    }
+
+    fn load(&mut self, group: u32, bytes: &mut &[u8]) -> Option<()> {
+        let Some(length) = usize::try_from(varint::take(bytes)?).ok()?.checked_sub(1) else { return Some(()) };
+        let (value, rest) = bytes.split_at_checked(length)?;
+        *bytes = rest;
+        self.groups[group as usize] = Some(V::load(value)?);
+        Some(())
     }
 
     fn bytes(&self) -> usize {
@@ -293,6 +323,20 @@ impl<V: Values> Accumulator for Multiset<V> {
 
     fn clear(&mut self, groups: &[u32]) {
         groups.iter().for_each(|&group| self.all.clear(group));
+    }
+
+    fn save(&self, _group: u32, _out: &mut Vec<u8>) {}
+
+    fn load(&mut self, _group: u32, _bytes: &mut &[u8]) -> Option<()> {
+        Some(())
+    }
+
+    fn save_values(&self, from: &mut Place, limit: usize, give: &mut dyn FnMut(u32, &[u8])) -> bool {
+        self.all.save(from, limit, give)
+    }
+
+    fn load_value(&mut self, group: u32, bytes: &[u8]) -> Option<()> {
+        self.all.load(group, bytes)
     }
 
     fn bytes(&self) -> usize {

@@ -9,6 +9,8 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute::{SortOptions, cast};
 use arrow::datatypes::{DataType, SchemaRef};
 use headwater_operators::accumulate::{Accumulators, Evaluated};
+use headwater_operators::saved::Place;
+use headwater_operators::varint;
 
 use crate::columns::{Columns, sound};
 use crate::plan::{Aggregate, AggregateFunction};
@@ -37,6 +39,22 @@ trait Accumulator: 'static {
 
     /// These groups are empty again.
     fn clear(&mut self, groups: &[u32]);
+
+    /// Appends what there is to save of a group, but for its values.
+    fn save(&self, group: u32, out: &mut Vec<u8>);
+
+    /// Adds what was saved to an empty group; none where the bytes are no such thing.
+    fn load(&mut self, group: u32, bytes: &mut &[u8]) -> Option<()>;
+
+    /// Gives the values that groups keep, about `limit` from a place on; true when there are no more.
+    fn save_values(&self, _from: &mut Place, _limit: usize, _give: &mut dyn FnMut(u32, &[u8])) -> bool {
+        true
+    }
+
+    /// Adds a value to a group; none where the bytes are no value.
+    fn load_value(&mut self, _group: u32, _bytes: &[u8]) -> Option<()> {
+        None
+    }
 
     /// Bytes held.
     fn bytes(&self) -> usize;
@@ -256,7 +274,43 @@ impl Accumulators for ArrowAccumulators {
         self.aggregates.iter_mut().for_each(|a| a.accumulator.clear(groups));
     }
 
+    fn save(&self, group: u32, out: &mut Vec<u8>) {
+        self.aggregates.iter().for_each(|a| a.accumulator.save(group, out));
+    }
+
+    fn load(&mut self, group: u32, bytes: &mut &[u8]) -> Option<()> {
+        self.aggregates.iter_mut().try_for_each(|a| a.accumulator.load(group, bytes))
+    }
+
+    fn save_values(&self, from: &mut Place, limit: usize, give: &mut dyn FnMut(u32, &[u8])) -> bool {
+        let mut saved = Vec::new();
+        let mut given = 0;
+        while let Some(aggregate) = self.aggregates.get(from.part) {
+            let part = from.part;
+            let done = aggregate.accumulator.save_values(from, limit.saturating_sub(given), &mut |group, value| {
+                saved.clear();
+                varint::put(&mut saved, part as u64);
+                saved.extend_from_slice(value);
+                given += 1;
+                give(group, &saved);
+            });
+            if !done {
+                return false;
+            }
+            *from = Place { part: part + 1, ..Place::default() };
+        }
+        true
+    }
+
+    fn load_value(&mut self, group: u32, mut bytes: &[u8]) -> Option<()> {
+        let part = usize::try_from(varint::take(&mut bytes)?).ok()?;
+        self.aggregates.get_mut(part)?.accumulator.load_value(group, bytes)
+    }
+
     fn bytes(&self) -> usize {
         self.aggregates.iter().map(|a| a.accumulator.bytes()).sum()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ use arrow::datatypes::{
     UInt64Type, i256,
 };
 use headwater_operators::exact_sum::{ExactSquares, ExactSum, scaled_variance};
+use headwater_operators::{grow, varint};
 
 use super::Accumulator;
 use crate::columns::sound;
@@ -77,7 +78,7 @@ struct Counts {
 
 impl Accumulator for Counts {
     fn reserve(&mut self, groups: usize) {
-        self.counts.resize(groups, 0);
+        grow::extend(&mut self.counts, groups, 0);
     }
 
     fn update(&mut self, _argument: Option<&ArrayRef>, groups: &[u32], _rows: &[u32], diffs: &[i64]) {
@@ -96,6 +97,15 @@ impl Accumulator for Counts {
 
     fn clear(&mut self, groups: &[u32]) {
         groups.iter().for_each(|&g| self.counts[g as usize] = 0);
+    }
+
+    fn save(&self, group: u32, out: &mut Vec<u8>) {
+        varint::put_signed(out, self.counts[group as usize]);
+    }
+
+    fn load(&mut self, group: u32, bytes: &mut &[u8]) -> Option<()> {
+        self.counts[group as usize] += varint::take_signed(bytes)?;
+        Some(())
     }
 
     fn bytes(&self) -> usize {
@@ -120,8 +130,8 @@ impl<T> Integers<T> {
 
 impl<T: ArrowPrimitiveType<Native: Into<i128>>> Accumulator for Integers<T> {
     fn reserve(&mut self, groups: usize) {
-        self.counts.resize(groups, 0);
-        self.sums.resize(groups, 0);
+        grow::extend(&mut self.counts, groups, 0);
+        grow::extend(&mut self.sums, groups, 0);
     }
 
     fn update(&mut self, argument: Option<&ArrayRef>, groups: &[u32], rows: &[u32], diffs: &[i64]) {
@@ -163,6 +173,17 @@ impl<T: ArrowPrimitiveType<Native: Into<i128>>> Accumulator for Integers<T> {
             self.counts[group as usize] = 0;
             self.sums[group as usize] = 0;
         }
+    }
+
+    fn save(&self, group: u32, out: &mut Vec<u8>) {
+        varint::put_signed(out, self.counts[group as usize]);
+        varint::put_wide_signed(out, self.sums[group as usize]);
+    }
+
+    fn load(&mut self, group: u32, bytes: &mut &[u8]) -> Option<()> {
+        self.counts[group as usize] += varint::take_signed(bytes)?;
+        self.sums[group as usize] += varint::take_wide_signed(bytes)?;
+        Some(())
     }
 
     fn bytes(&self) -> usize {
@@ -239,8 +260,8 @@ impl<T> Decimals<T> {
 
 impl<T: ArrowPrimitiveType<Native: Into<i256>>> Accumulator for Decimals<T> {
     fn reserve(&mut self, groups: usize) {
-        self.counts.resize(groups, 0);
-        self.sums.resize(groups, i256::ZERO);
+        grow::extend(&mut self.counts, groups, 0);
+        grow::extend(&mut self.sums, groups, i256::ZERO);
     }
 
     fn update(&mut self, argument: Option<&ArrayRef>, groups: &[u32], rows: &[u32], diffs: &[i64]) {
@@ -293,6 +314,29 @@ impl<T: ArrowPrimitiveType<Native: Into<i256>>> Accumulator for Decimals<T> {
         }
     }
 
+    fn save(&self, group: u32, out: &mut Vec<u8>) {
+        varint::put_signed(out, self.counts[group as usize]);
+        // The sum without what only repeats its sign.
+        let sum = self.sums[group as usize];
+        let bytes = sum.to_le_bytes();
+        let sign = if sum < i256::ZERO { 0xff } else { 0 };
+        let length = 32 - bytes.iter().rev().take_while(|byte| **byte == sign).count();
+        out.push((length as u8) << 1 | (sign & 1));
+        out.extend_from_slice(&bytes[..length]);
+    }
+
+    fn load(&mut self, group: u32, bytes: &mut &[u8]) -> Option<()> {
+        self.counts[group as usize] += varint::take_signed(bytes)?;
+        let (&head, rest) = bytes.split_first()?;
+        let (saved, rest) = rest.split_at_checked(usize::from(head >> 1))?;
+        *bytes = rest;
+        let mut whole = [if head & 1 == 1 { 0xff } else { 0 }; 32];
+        whole.get_mut(..saved.len())?.copy_from_slice(saved);
+        let sum = &mut self.sums[group as usize];
+        *sum = sum.wrapping_add(i256::from_le_bytes(whole));
+        Some(())
+    }
+
     fn bytes(&self) -> usize {
         8 * self.counts.capacity() + 32 * self.sums.capacity()
     }
@@ -308,8 +352,8 @@ struct Floats {
 
 impl Accumulator for Floats {
     fn reserve(&mut self, groups: usize) {
-        self.counts.resize(groups, 0);
-        self.sums.resize(groups, ExactSum::default());
+        grow::extend(&mut self.counts, groups, 0);
+        grow::extend(&mut self.sums, groups, ExactSum::default());
     }
 
     fn update(&mut self, argument: Option<&ArrayRef>, groups: &[u32], rows: &[u32], diffs: &[i64]) {
@@ -344,6 +388,17 @@ impl Accumulator for Floats {
         }
     }
 
+    fn save(&self, group: u32, out: &mut Vec<u8>) {
+        varint::put_signed(out, self.counts[group as usize]);
+        self.sums[group as usize].save(out);
+    }
+
+    fn load(&mut self, group: u32, bytes: &mut &[u8]) -> Option<()> {
+        self.counts[group as usize] += varint::take_signed(bytes)?;
+        self.sums[group as usize].merge(&ExactSum::load(bytes)?);
+        Some(())
+    }
+
     fn bytes(&self) -> usize {
         let sums = self.sums.capacity() * size_of::<ExactSum>();
         8 * self.counts.capacity() + sums + self.sums.iter().map(|s| s.heap_size()).sum::<usize>()
@@ -368,9 +423,9 @@ impl Variances {
 
 impl Accumulator for Variances {
     fn reserve(&mut self, groups: usize) {
-        self.counts.resize(groups, 0);
-        self.sums.resize(groups, ExactSum::default());
-        self.squares.resize(groups, ExactSquares::default());
+        grow::extend(&mut self.counts, groups, 0);
+        grow::extend(&mut self.sums, groups, ExactSum::default());
+        grow::extend(&mut self.squares, groups, ExactSquares::default());
     }
 
     fn update(&mut self, argument: Option<&ArrayRef>, groups: &[u32], rows: &[u32], diffs: &[i64]) {
@@ -409,6 +464,19 @@ impl Accumulator for Variances {
         }
     }
 
+    fn save(&self, group: u32, out: &mut Vec<u8>) {
+        varint::put_signed(out, self.counts[group as usize]);
+        self.sums[group as usize].save(out);
+        self.squares[group as usize].save(out);
+    }
+
+    fn load(&mut self, group: u32, bytes: &mut &[u8]) -> Option<()> {
+        self.counts[group as usize] += varint::take_signed(bytes)?;
+        self.sums[group as usize].merge(&ExactSum::load(bytes)?);
+        self.squares[group as usize].merge(&ExactSquares::load(bytes)?);
+        Some(())
+    }
+
     fn bytes(&self) -> usize {
         let sums = self.sums.capacity() * size_of::<ExactSum>();
         let squares = self.squares.capacity() * size_of::<ExactSquares>();
@@ -426,8 +494,8 @@ struct Bools {
 
 impl Accumulator for Bools {
     fn reserve(&mut self, groups: usize) {
-        self.trues.resize(groups, 0);
-        self.falses.resize(groups, 0);
+        grow::extend(&mut self.trues, groups, 0);
+        grow::extend(&mut self.falses, groups, 0);
     }
 
     fn update(&mut self, argument: Option<&ArrayRef>, groups: &[u32], rows: &[u32], diffs: &[i64]) {
@@ -456,6 +524,17 @@ impl Accumulator for Bools {
             self.trues[group as usize] = 0;
             self.falses[group as usize] = 0;
         }
+    }
+
+    fn save(&self, group: u32, out: &mut Vec<u8>) {
+        varint::put_signed(out, self.trues[group as usize]);
+        varint::put_signed(out, self.falses[group as usize]);
+    }
+
+    fn load(&mut self, group: u32, bytes: &mut &[u8]) -> Option<()> {
+        self.trues[group as usize] += varint::take_signed(bytes)?;
+        self.falses[group as usize] += varint::take_signed(bytes)?;
+        Some(())
     }
 
     fn bytes(&self) -> usize {
