@@ -65,7 +65,6 @@ impl Reader {
         let deadline = Instant::now() + wait;
         loop {
             if self.emitter.done() {
-                self.published.node.finished();
                 return Ok(Event::End);
             }
             if !self.outbox.is_empty() {

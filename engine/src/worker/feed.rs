@@ -11,7 +11,7 @@ use std::sync::Arc;
 use headwater_operators::time::Time;
 use headwater_operators::{Payload, Updates};
 
-use super::message::Gauge;
+use super::gauge::Gauge;
 use super::published::Published;
 use super::tap::Tap;
 use crate::columns::Columns;

@@ -18,10 +18,10 @@ use timely::dataflow::operators::generic::{Operator, OutputBuilderSession};
 use timely::progress::frontier::MutableAntichain;
 
 use super::feed::{Handed, Input};
+use super::installed::{Installed, Shared, SharedArrangements};
 use super::message::{FeedId, QuerySpec};
 use super::outbox::Changes;
 use super::published::Published;
-use super::run::{Installed, Shared, SharedArrangements};
 use super::tap::Tap;
 use crate::columns::Columns;
 use crate::error::Error;

@@ -2,7 +2,9 @@
 
 mod awake;
 mod feed;
+mod gauge;
 mod inputs;
+mod installed;
 mod message;
 mod outbox;
 mod published;
@@ -12,6 +14,7 @@ mod store;
 mod tap;
 
 pub(crate) use awake::Awake;
+pub(crate) use gauge::Gauge;
 pub(crate) use message::{Command, Contents, FeedId, Gauge, Local, QuerySpec, RelationFeeds, Sequencer, Stores};
 pub(crate) use outbox::{Changes, Outbox};
 pub(crate) use published::{Hold, Published, describe};

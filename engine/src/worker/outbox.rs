@@ -15,7 +15,7 @@ use std::time::Instant;
 use headwater_operators::Updates;
 use headwater_operators::time::Time;
 
-use super::message::Gauge;
+use super::gauge::Gauge;
 use crate::columns::Columns;
 use crate::error::Error;
 use crate::render::RowError;

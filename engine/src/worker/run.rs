@@ -2,13 +2,12 @@
 //! to do. What a turn of the loop costs follows what there is to do, not how many queries and feeds there are.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError};
-use headwater_operators::arrange::Arrangement;
 use headwater_operators::guard::Supervisor;
 use headwater_operators::time::Time;
 use headwater_operators::turn;
@@ -18,13 +17,12 @@ use timely::worker::Worker;
 use super::awake::Awake;
 use super::feed::Feed;
 use super::inputs::{QueryInputs, Wiring, end, error_rows};
+use super::installed::{Installed, SharedArrangements};
 use super::message::{Command, FeedId, Local, Message, QuerySpec};
-use super::published::Published;
 use super::store::Store;
 use crate::error::Error;
-use crate::plan::Relation;
+use crate::render;
 use crate::render::codec::Codec;
-use crate::render::{self, ArrangementId};
 
 /// Rows of a feed handed to dataflows before they are stepped.
 const ROWS_PER_STEP: usize = 1 << 16;
@@ -46,45 +44,6 @@ const MAINTENANCE: Duration = Duration::from_millis(5);
 const SETTLING: u8 = 20;
 /// With how many others it is done each time, in turn.
 const IN_TURN: usize = 4;
-
-/// An arrangement that queries share: of one collection, by some of its columns. The session knows which there are.
-pub(super) struct Shared {
-    /// The query whose dataflow keeps it.
-    pub owner: u64,
-    pub arrangement: Arrangement,
-}
-
-pub(super) type SharedArrangements = HashMap<ArrangementId, Shared>;
-
-pub(super) struct Installed {
-    published: Arc<Published>,
-    /// The number of its dataflow on this worker.
-    dataflow: usize,
-    /// The feeds that it reads.
-    feeds: Vec<FeedId>,
-    store: Option<Store>,
-    /// Rows that are left out because an expression fails on them.
-    errors: Option<Store>,
-    /// The errors that the query is in.
-    pub faults: Option<Store>,
-    /// Queries whose arrangements it reads.
-    uses: HashSet<u64>,
-    offers: Vec<ArrangementId>,
-    /// Whether nobody wants its output any more.
-    dropped: bool,
-    /// How often it is still to be looked after since its frontier moved.
-    settling: u8,
-}
-
-impl Installed {
-    /// The store that holds a relation of this query.
-    pub fn stored(&mut self, relation: &Relation) -> Option<&mut Store> {
-        match relation {
-            Relation::Errors { .. } => self.errors.as_mut(),
-            Relation::View { .. } | Relation::Table { .. } | Relation::Late { .. } => self.store.as_mut(),
-        }
-    }
-}
 
 /// Everything that one worker keeps.
 pub(crate) struct WorkerState {
@@ -207,14 +166,14 @@ impl WorkerState {
         let (queries, shared) = (&mut self.queries, &mut self.shared);
         self.settling.retain(|id| {
             let Some(query) = queries.get_mut(id) else { return false };
-            look_after(query, shared, index);
+            query.look_after(shared, index);
             query.settling -= 1;
             query.settling > 0
         });
         for _ in 0..IN_TURN.min(self.in_turn.len()) {
             let Some(id) = self.in_turn.pop_front() else { break };
             if let Some(query) = self.queries.get_mut(&id) {
-                look_after(query, &mut self.shared, index);
+                query.look_after(&mut self.shared, index);
                 self.in_turn.push_back(id);
             }
         }
@@ -321,23 +280,5 @@ impl WorkerState {
             Installed { published, dataflow, feeds, store, errors, faults, uses, offers, dropped, settling };
         self.queries.insert(spec.id, installed);
         self.in_turn.push_back(spec.id);
-    }
-}
-
-/// Lets what a query stores and offers forget what nobody can read any more, and measures it.
-fn look_after(query: &mut Installed, shared: &mut SharedArrangements, index: usize) {
-    let compaction = query.published.compaction();
-    for offer in &query.offers {
-        if let Some(shared) = shared.get_mut(offer) {
-            shared.arrangement.allow_compaction(compaction);
-        }
-    }
-    if query.store.is_some() {
-        let stores = query.store.iter_mut().chain(&mut query.errors).chain(&mut query.faults);
-        let bytes = stores.map(|store| {
-            store.arrangement.allow_compaction(compaction);
-            store.arrangement.state_bytes()
-        });
-        query.published.publish_state(index, bytes.sum());
     }
 }
