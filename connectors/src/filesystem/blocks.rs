@@ -60,8 +60,10 @@ impl Block {
                 return Err(Error::Internal(format!("a block of text has half a record at line {}", line + 1)));
             }
             let first = line;
-            line += line_ends(&rest[..decoded.consumed]) as u64;
             from += decoded.consumed;
+            if from < self.text.len() {
+                line += line_ends(&rest[..decoded.consumed]) as u64;
+            }
             if self.half {
                 decoded.records -= decoded.bad.len();
                 decoded.bad.clear();

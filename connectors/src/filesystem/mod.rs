@@ -12,6 +12,7 @@ mod one_file;
 mod order_tests;
 mod paths;
 mod pool;
+mod reader;
 mod reading;
 mod sink;
 #[cfg(test)]
@@ -21,6 +22,7 @@ mod source;
 #[cfg(test)]
 mod source_tests;
 mod spill;
+mod step;
 #[cfg(test)]
 mod testing;
 mod watch;

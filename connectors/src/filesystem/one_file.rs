@@ -7,7 +7,9 @@ use std::time::Instant;
 use crate::error::Result;
 use crate::filesystem::blocks::Stat;
 use crate::filesystem::content::{Content, Identity, Verdict};
-use crate::filesystem::lane::{Lane, Lot, Reader};
+use crate::filesystem::lane::Lane;
+use crate::filesystem::reader::Reader;
+use crate::filesystem::step::Lot;
 use crate::format::kind::{Compression, Format};
 use crate::format::record::{Bad, rejected, rejection};
 use crate::source::{Changes, Offsets, SourceBatch};
@@ -74,7 +76,7 @@ impl OneFile {
         }
         let content = |reader: &mut Reader| match reader {
             Reader::Text(blocks) => Some(blocks.content().clone()),
-            Reader::Parquet(_) | Reader::Sorted(_) => None,
+            Reader::Parquet(_) => None,
         };
         self.lane.as_ref().and_then(|lane| lane.reader(content))
     }

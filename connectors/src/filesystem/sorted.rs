@@ -13,11 +13,11 @@ use arrow::compute::{concat_batches, interleave_record_batch, take_record_batch}
 use arrow::datatypes::SchemaRef;
 
 use crate::error::{Error, Result};
-use crate::filesystem::blocks::Piece;
-use crate::filesystem::lane::{Lot, Making, Reader, Step};
+use crate::filesystem::reader::Reader;
 use crate::filesystem::spill::{Place, Spill};
-use crate::format::event_time;
+use crate::filesystem::step::{Lot, Making, Step};
 use crate::format::record::{Bad, Decoded};
+use crate::format::{BATCH_BYTES, event_time};
 
 /// What the files of a source share to be sorted.
 pub(crate) struct Sorting {
@@ -81,6 +81,11 @@ impl Sorted {
         Sorted { reader, sorting, unsorted, bytes: 0, bad, runs, merge: None, skip, kept: 0 }
     }
 
+    /// What reads the file.
+    pub(crate) fn reader(&mut self) -> &mut Reader {
+        &mut self.reader
+    }
+
     /// Goes on: first reading and sorting, then giving.
     pub(crate) fn next(&mut self, making: Making) -> Result<Step> {
         if self.merge.is_none() {
@@ -103,19 +108,10 @@ impl Sorted {
 
     /// Reads a little more. At the end of the file, or at a bad record where those are errors, gives the bad ones.
     fn collect(&mut self, making: Making) -> Result<Step> {
-        let (step, by_record) = match &mut self.reader {
-            Reader::Text(blocks) => {
-                let step = match blocks.next(crate::format::BATCH_BYTES)? {
-                    Piece::Block(block) => making.decode(block)?,
-                    Piece::End => Step::End,
-                    Piece::Incomplete(why) => Step::Incomplete(why),
-                    Piece::Other(verdict) => Step::Other(verdict),
-                    Piece::Replaced => Step::Replaced,
-                };
-                (step, false)
-            }
-            Reader::Parquet(parquet) => (parquet.next()?.unwrap_or(Step::End), true),
-            Reader::Sorted(_) => return Err(internal("they are sorted already")),
+        let by_record = matches!(self.reader, Reader::Parquet(_));
+        let step = match self.reader.next(BATCH_BYTES)? {
+            Ok(step) => step,
+            Err(block) => making.decode(block)?,
         };
         match step {
             Step::Rows(lots) => {

@@ -15,13 +15,15 @@ use crate::connector::{Reach, Wanted};
 use crate::error::{Error, Result};
 use crate::filesystem::blocks::{Blocks, changed, incomplete};
 use crate::filesystem::content::{Content, Verdict};
-use crate::filesystem::lane::{Lane, Lot, Making, Outcome, ParquetFile, Reader, Step};
+use crate::filesystem::lane::{Lane, Outcome, Rows};
 use crate::filesystem::names::SharedNames;
 use crate::filesystem::one_file::OneFile;
 use crate::filesystem::paths::{Found, found};
 use crate::filesystem::pool::Pool;
+use crate::filesystem::reader::{ParquetFile, Reader};
 use crate::filesystem::reading::Reading;
 use crate::filesystem::sorted::{Sorted, Sorting};
+use crate::filesystem::step::{Lot, Making, Step};
 use crate::filesystem::watch::Watch;
 use crate::format::kind::Format;
 use crate::format::text::TextDecoder;
@@ -270,11 +272,11 @@ impl Files {
                         Reader::Text(Box::new(blocks))
                     }
                 };
-                let reader = match &self.sorting {
-                    Some(sorting) => Reader::Sorted(Box::new(Sorted::new(reader, sorting.clone(), file.records))),
-                    None => reader,
+                let rows = match &self.sorting {
+                    Some(sorting) => Rows::Sorted(Box::new(Sorted::new(reader, sorting.clone(), file.records))),
+                    None => Rows::AsTheyStand(reader),
                 };
-                Lane::new(reader, self.making)
+                Lane::new(rows, self.making)
             }
         };
         Ok(file.lane.insert(lane))
@@ -282,13 +284,14 @@ impl Files {
 
     /// Looks when a file begins, and makes its split known. Whether it is done with that.
     fn look(&mut self, id: usize, until: Instant) -> Result<bool> {
-        let event_time = self.making.event_time;
+        // Statistics say where the rows as they stand begin.
+        let event_time = self.making.event_time.filter(|_| self.sorting.is_none());
         let Some(bytes) = self.files.get(&id).map(|file| file.bytes) else { return Ok(true) };
         let lane = self.lane(id)?;
         let begins = match event_time {
             Some(column) => lane.reader(|reader| match reader {
                 Reader::Parquet(parquet) => parquet.begins(column),
-                Reader::Text(_) | Reader::Sorted(_) => Ok(None),
+                Reader::Text(_) => Ok(None),
             })?,
             None => None,
         };
