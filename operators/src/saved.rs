@@ -3,7 +3,7 @@
 //! Between two times a [`Reduction`](crate::reduction::Reduction) gives what it keeps as [`KeyStates`], in bounded steps,
 //! and another takes it up. Nothing in them means anything to one process only: keys are bytes, an aggregate's values stand
 //! under the key of their group, never under its number. Who owns a key is a matter of its hash
-//! ([`owner`](crate::keyed::owner)), so the states of any number of workers can be dealt out to any other number.
+//! ([`owner`]), so the states of any number of workers can be dealt out to any other number.
 
 use crate::keyed::{Keyed, hash, owner};
 use crate::rows::Rows;

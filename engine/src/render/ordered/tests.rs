@@ -218,7 +218,7 @@ fn the_bytes_never_change() {
     // Descending, NULL last; and several columns in the compact encoding: all but the last text behind its length.
     let ints: ArrayRef = Arc::new(Int8Array::from(vec![Some(1), None]));
     let down = SortOptions { descending: true, nulls_first: false };
-    let rows = Ordered::new([(DataType::Int8, down)]).unwrap().encode(&[ints.clone()], 2);
+    let rows = Ordered::new([(DataType::Int8, down)]).unwrap().encode(std::slice::from_ref(&ints), 2);
     assert_eq!([hex(rows.get(0)), hex(rows.get(1))], ["017e", "ff"]);
     let texts: ArrayRef = Arc::new(StringArray::from(vec!["ab", "c"]));
     let codec = Codec::new([DataType::Utf8, DataType::Int8, DataType::Utf8]).unwrap();
