@@ -232,6 +232,6 @@ mod tests {
         assert!(ranges.iter().all(|range| Columns::slice(&columns, range.start, range.len()).weight() <= FULL));
         assert_eq!(ranges.iter().flat_map(|range| range.clone()).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
         let short = Columns { arrays: vec![Arc::new(StringArray::from(vec!["a", "bcd"])) as ArrayRef], rows: 2 };
-        assert_eq!((short.weight(), short.fitting()), (4, vec![0..2]));
+        assert_eq!((short.weight(), short.fitting().len()), (4, 1));
     }
 }
