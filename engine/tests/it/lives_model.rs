@@ -47,7 +47,7 @@ const CHILD: &str = "HEADWATER_LIVES_CHILD";
 #[test]
 fn random_lives_follow_the_model() {
     let seeds: Vec<u64> =
-        (oracle::setting("HEADWATER_SEED", 1)..).take(oracle::setting("HEADWATER_LIVES", 2) as usize).collect();
+        (oracle::setting("HEADWATER_SEED", 1)..).take(oracle::setting("HEADWATER_LIVES", 3) as usize).collect();
     // A process for each, so that what it holds is its own.
     let children = seeds.iter().map(|seed| {
         let mut child = Command::new(std::env::current_exe().unwrap());
@@ -74,7 +74,7 @@ fn one_life() {
         return;
     }
     watch(HANGS);
-    let (seed, steps) = (oracle::setting("HEADWATER_SEED", 1), oracle::setting("HEADWATER_STEPS", 2_000));
+    let (seed, steps) = (oracle::setting("HEADWATER_SEED", 1), oracle::setting("HEADWATER_STEPS", 3_000));
     let workers = 1 + (seed % 2) as usize;
     // What is made once for the process is there before anything is measured.
     drop(begin(seed, workers));
@@ -403,7 +403,7 @@ impl Life {
                 }
                 Node::Sink(sink) => {
                     let there = self.names(|node| matches!(node, Node::Sink(other) if other.record == sink.record));
-                    if there.is_empty() {
+                    if there.is_empty() && before.has_all(&sink.query) {
                         let open = || self.rig.record(sink.record, |record| record.open);
                         eventually(AT_ONCE, || format!("sink {name} is dropped and open"), || open() == 0);
                         // What came at the same time may have been written before.
@@ -464,7 +464,7 @@ impl Life {
             stream.following
         });
         let table = self.model.table_mut(&name).unwrap();
-        table.broken = true;
+        (table.broken, table.failing) = (true, true);
         if following > 0 && !table.ended {
             self.model.fail(&name);
         }
@@ -476,7 +476,8 @@ impl Life {
         let Some((name, stream)) = self.some_stream(|table| table.broken) else { return };
         self.say(format!("stream {stream} of {name} is back"));
         self.rig.stream(stream, |stream| (stream.closed, stream.failing) = (false, false));
-        self.model.table_mut(&name).unwrap().broken = false;
+        let table = self.model.table_mut(&name).unwrap();
+        (table.broken, table.failing) = (false, false);
     }
 
     /// A table that has all its rows.
@@ -645,7 +646,9 @@ impl Life {
         assert!(begin.elapsed() < AT_ONCE, "it took {:?}", begin.elapsed());
         eventually(AT_ONCE, || format!("{} sources and sinks are open", self.rig.open()), || self.rig.open() == 0);
         for (name, node) in &self.model.nodes {
-            if let Node::Sink(sink) = node {
+            if let Node::Sink(sink) = node
+                && self.model.has_all(&sink.query)
+            {
                 self.nothing_early(name, sink, &self.model.finals(&sink.query).1);
             }
         }

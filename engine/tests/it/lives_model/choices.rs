@@ -41,7 +41,7 @@ impl Life {
                 let stream = self.number();
                 let origin =
                     self.pick(&[Origin::Memory, Origin::Memory, Origin::Channel, Origin::Timed, Origin::Rig(stream)])?;
-                Node::Table(Table { origin, rows: vec![], ended: false, failed: false, broken: false })
+                Node::Table(Table { origin, rows: vec![], ended: false, failed: false, broken: false, failing: false })
             }
             Kind::View => {
                 let materialized = self.chance(70);

@@ -33,11 +33,15 @@ pub mod rules {
     pub const DROP_WHILE_SUBSCRIBED: Verdict = Verdict::Refused;
     /// A plain view is a name for its query. Those who read through it have its query, so it may go.
     pub const DROP_PLAIN_WHILE_READ: Verdict = Verdict::Free;
+    /// A view that replaces the plain view that it reads has that one's query.
+    pub const REPLACE_PLAIN_BY_ITSELF: Verdict = Verdict::Free;
     /// *Failed carries its error downstream*: whoever comes to something that has failed is refused with the reason, or
     /// is taken and fails, too, or is right because the source has come back. Never: taken, and short of rows.
     pub const READ_WHAT_FAILED: Verdict = Verdict::Free;
     /// What went by on a channel is gone: a late reader is refused, or starts from what others have arranged.
     pub const READ_CHANNEL_LATE: Verdict = Verdict::Free;
+    /// What has ended or failed can be dropped like anything else: why it failed was said where it was asked for.
+    pub const DROP_WHAT_FAILED: Verdict = Verdict::Taken;
     /// An append sink over a materialized view whose rows become final.
     pub const APPEND_FROM_MATERIALIZED: Verdict = Verdict::Taken;
 }
@@ -131,6 +135,8 @@ pub struct Table {
     pub failed: bool,
     /// Its source can't be opened or read now.
     pub broken: bool,
+    /// It can't be read, though it can be opened: whoever is taken makes it fail.
+    pub failing: bool,
 }
 
 /// How sure it is that a node works.
@@ -218,6 +224,14 @@ impl Node {
 
     pub fn is_from_now(&self) -> bool {
         self.query().is_some_and(|query| query.from_now)
+    }
+
+    fn query_mut(&mut self) -> Option<&mut Query> {
+        match self {
+            Node::Table(_) => None,
+            Node::View(view) => Some(&mut view.query),
+            Node::Sink(sink) => Some(&mut sink.query),
+        }
     }
 
     fn query(&self) -> Option<&Query> {
@@ -328,6 +342,14 @@ impl Model {
         self.views_of(name).next().is_some() || self.sinks_of(name).next().is_some()
     }
 
+    /// Whether all that a query reads is still there.
+    pub fn has_all(&self, query: &Query) -> bool {
+        query.reads.iter().all(|name| match self.nodes.get(name) {
+            Some(node) => node.query().is_none_or(|query| self.has_all(query)),
+            None => false,
+        })
+    }
+
     /// Everything that reads it, over any number of views.
     pub fn downstream(&self, name: &str) -> BTreeSet<String> {
         let reads = |node: &Node, of: &BTreeSet<String>| {
@@ -347,29 +369,45 @@ impl Model {
         all
     }
 
+    /// What those who read it say to its going.
+    fn held(&self, name: &str, while_read: Verdict) -> Vec<Verdict> {
+        let mut verdicts = Vec::new();
+        for view in self.views_of(name) {
+            match self.view(view) {
+                // Without a name it is only there for those who have its query.
+                Some(hidden) if hidden.hidden => verdicts.extend(self.held(view, while_read)),
+                _ => verdicts.push(while_read),
+            }
+        }
+        let sinks = self.sinks_of(name).map(|sink| (sink, while_read));
+        let subscriptions = self.subscribed(name).map(|reader| (reader, rules::DROP_WHILE_SUBSCRIBED));
+        for (reader, verdict) in sinks.chain(subscriptions) {
+            match reader.fate {
+                // Whether one of which it is not known if it has failed still reads is not known either.
+                Fate::Unclear => verdicts.push(Verdict::Free),
+                _ if self.is_running(reader) => verdicts.push(verdict),
+                _ => {}
+            }
+        }
+        verdicts
+    }
+
     fn drop_verdict(&self, name: &str, while_read: Verdict) -> Verdict {
         let plain = self.view(name).is_some_and(|view| !view.materialized);
-        let running = |verdicts: &mut Vec<Verdict>, readers: Vec<&Reader>, verdict| {
-            for reader in readers {
-                match reader.fate {
-                    // Whether one of which it is not known if it has failed still reads is not known either.
-                    Fate::Unclear => verdicts.push(Verdict::Free),
-                    _ if self.is_running(reader) => verdicts.push(verdict),
-                    _ => {}
-                }
-            }
-        };
-        let mut verdicts = Vec::new();
-        if self.views_of(name).next().is_some() {
-            verdicts.push(while_read);
-        }
-        running(&mut verdicts, self.sinks_of(name).collect(), while_read);
-        running(&mut verdicts, self.subscribed(name).collect(), rules::DROP_WHILE_SUBSCRIBED);
-        match (verdicts.contains(&Verdict::Refused), verdicts.is_empty()) {
-            (_, true) => Verdict::Taken,
+        let verdicts = self.held(name, while_read);
+        match (verdicts.contains(&Verdict::Refused), verdicts.iter().all(|v| *v == Verdict::Taken)) {
+            (_, true) => self.drop_unread(name),
             (_, false) if plain => rules::DROP_PLAIN_WHILE_READ,
             (true, false) => Verdict::Refused,
             (false, false) => Verdict::Free,
+        }
+    }
+
+    fn drop_unread(&self, name: &str) -> Verdict {
+        match self.nodes.get(name) {
+            Some(Node::Sink(sink)) if !self.is_running(sink) => rules::DROP_WHAT_FAILED,
+            Some(Node::View(view)) if view.fate != Fate::Sound => rules::DROP_WHAT_FAILED,
+            _ => Verdict::Taken,
         }
     }
 
@@ -428,7 +466,11 @@ impl Model {
                 (Some(_), Existing::Replace) => {
                     let itself = node.query().is_some_and(|query| query.reads.contains(name));
                     let dropped = self.drop_verdict(name, rules::REPLACE_WHILE_READ);
-                    if itself { Verdict::Refused } else { both(dropped, self.create_verdict(node)) }
+                    match (itself, self.view(name)) {
+                        (true, Some(view)) if !view.materialized => both(rules::REPLACE_PLAIN_BY_ITSELF, dropped),
+                        (true, _) => Verdict::Refused,
+                        (false, _) => both(dropped, self.create_verdict(node)),
+                    }
                 }
                 (None, _) => self.create_verdict(node),
             },
@@ -485,8 +527,22 @@ impl Model {
                 if *existing == Existing::Keep && self.nodes.contains_key(name) {
                     return;
                 }
-                self.remove(name);
                 let mut node = node.clone();
+                let hidden = match node.query_mut() {
+                    Some(query) if query.reads.contains(name) => self.hide(name),
+                    _ => {
+                        self.remove(name);
+                        None
+                    }
+                };
+                if let (Some(query), Some(hidden)) = (node.query_mut(), hidden) {
+                    query.reads.iter_mut().filter(|read| *read == name).for_each(|read| read.clone_from(&hidden));
+                }
+                match &node {
+                    Node::View(view) if !view.materialized => {}
+                    Node::View(View { query, .. }) | Node::Sink(Reader { query, .. }) => self.start(query),
+                    Node::Table(_) => {}
+                }
                 match &mut node {
                     Node::Table(_) => {}
                     Node::View(view) => (view.fate, view.query.skipped) = self.begin(&view.query),
@@ -500,7 +556,7 @@ impl Model {
                 }
                 if *cascade {
                     for reader in self.downstream(name) {
-                        self.nodes.remove(&reader);
+                        self.remove(&reader);
                     }
                 }
                 self.remove(name);
@@ -536,7 +592,22 @@ impl Model {
         (self.fate(query), if query.from_now { skipped } else { 0 })
     }
 
+    /// The tables that a reader begins to read: one whose source can't be read has failed by it.
+    fn start(&mut self, query: &Query) {
+        for name in &query.reads {
+            match self.nodes.get_mut(name) {
+                Some(Node::Table(table)) => table.failed |= table.failing,
+                Some(Node::View(view)) if !view.materialized => {
+                    let query = view.query.clone();
+                    self.start(&query);
+                }
+                _ => {}
+            }
+        }
+    }
+
     pub fn subscribe(&mut self, id: u64, mut reader: Reader) {
+        self.start(&reader.query);
         (reader.fate, reader.query.skipped) = self.begin(&reader.query);
         self.subscriptions.insert(id, reader);
     }
@@ -544,29 +615,42 @@ impl Model {
     /// Takes a node away. What others have read it by, they keep; subscriptions to it are over.
     fn remove(&mut self, name: &str) {
         let Some(node) = self.nodes.remove(name) else { return };
-        let unclear = |reader: &mut Reader| reader.fate = reader.fate.max(Fate::Unclear);
-        let there = &self.nodes;
-        let gone = |reader: &&mut Reader| reader.query.reads.iter().any(|read| !there.contains_key(read));
-        if let Node::View(mut view) = node
+        if let Node::View(view) = &node
             && !view.materialized
             && self.is_read(name)
         {
-            let hidden = format!("{name} #{}", self.hidden);
-            self.hidden += 1;
-            view.hidden = true;
-            let reads = self.nodes.values_mut().filter_map(|node| match node {
-                Node::Table(_) => None,
-                Node::View(view) => Some(&mut view.query.reads),
-                Node::Sink(sink) => Some(&mut sink.query.reads),
-            });
-            for read in reads.flatten().filter(|read| *read == name) {
-                read.clone_from(&hidden);
+            self.nodes.insert(name.to_owned(), node);
+            self.hide(name);
+        }
+        // Who has ended, or reads on without it, is not to be taken for a reader of what has the name next.
+        let gone = format!("{name} #gone");
+        let nodes = self.nodes.values_mut().filter_map(|node| match node {
+            Node::Table(_) => None,
+            Node::View(view) => Some((&mut view.query, &mut view.fate)),
+            Node::Sink(sink) => Some((&mut sink.query, &mut sink.fate)),
+        });
+        let subscriptions = self.subscriptions.values_mut().map(|reader| (&mut reader.query, &mut reader.fate));
+        for (query, fate) in nodes.chain(subscriptions) {
+            for read in query.reads.iter_mut().filter(|read| *read == name) {
+                read.clone_from(&gone);
+                *fate = (*fate).max(Fate::Unclear);
             }
-            self.nodes.insert(hidden, Node::View(view));
-        } else {
-            self.subscriptions.values_mut().filter(gone).for_each(unclear);
         }
         self.forget_hidden();
+    }
+
+    /// Takes a plain view's name away, for those who have its query.
+    fn hide(&mut self, name: &str) -> Option<String> {
+        let Some(Node::View(mut view)) = self.nodes.remove(name) else { return None };
+        let hidden = format!("{name} #{}", self.hidden);
+        self.hidden += 1;
+        view.hidden = true;
+        let queries = self.nodes.values_mut().filter_map(Node::query_mut);
+        for read in queries.flat_map(|query| &mut query.reads).filter(|read| *read == name) {
+            read.clone_from(&hidden);
+        }
+        self.nodes.insert(hidden.clone(), Node::View(view));
+        Some(hidden)
     }
 
     /// A hidden view goes with its last reader.
@@ -579,9 +663,6 @@ impl Model {
         {
             self.nodes.remove(&name);
         }
-        let there = &self.nodes;
-        let gone = |reader: &&mut Reader| reader.query.reads.iter().any(|read| !there.contains_key(read));
-        self.subscriptions.values_mut().filter(gone).for_each(|reader| reader.fate = reader.fate.max(Fate::Unclear));
     }
 
     /// A reader of the table has failed: all that is downstream has.
