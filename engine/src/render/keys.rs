@@ -46,8 +46,9 @@ pub(super) fn blurred(data_type: &DataType) -> bool {
     }
 }
 
-/// When the state of each row's key can be released: the first time at which the watermark has passed it.
-pub(super) fn buckets(columns: &Columns, retain: Option<Watermark>) -> Vec<u64> {
+/// When the state of each row's key can be released: the first time at which the watermark has passed it. What the query
+/// finds where it begins, at `as_of`, is there however long ago that was.
+pub(super) fn buckets(columns: &Columns, retain: Option<Watermark>, as_of: Time) -> Vec<u64> {
     let Some(Watermark { column, delay }) = retain else { return Vec::new() };
     let column = &columns.arrays[column];
     let ends = match column.data_type() {
@@ -58,7 +59,8 @@ pub(super) fn buckets(columns: &Columns, retain: Option<Watermark>) -> Vec<u64> 
         }
         _ => micros(column),
     };
-    let release = |end: i64| from_micros(end).saturating_add(delay);
+    let first = as_of.saturating_add(1);
+    let release = |end: i64| from_micros(end).saturating_add(delay).max(first);
     match column.nulls().or(ends.nulls()) {
         None => ends.values().iter().map(|&end| release(end)).collect(),
         Some(_) => {

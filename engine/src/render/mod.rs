@@ -307,13 +307,13 @@ impl<'scope> Renderer<'_, 'scope> {
             Op::Distinct { input, retain } => {
                 let all: Vec<usize> = (0..node.schema.fields().len()).collect();
                 let keys = codec(&node.schema, &all);
-                let (encode, retain) = (keys.clone(), *retain);
+                let (encode, retain, as_of) = (keys.clone(), *retain, self.cx.as_of());
                 let mut combiner = (self.scope.peers() > 1).then(SumDiffs::default);
                 let stream = self.flow(*input).close(&format!("{id}: keys"), &mut self.errors, move |updates| {
                     let Updates { data, times, diffs } = updates;
                     let rows = encode.encode(&data.arrays, data.rows);
                     let updates =
-                        Updates { data: keyed(rows, buckets(&data, retain), NoValue(data.rows)), times, diffs };
+                        Updates { data: keyed(rows, buckets(&data, retain, as_of), NoValue(data.rows)), times, diffs };
                     combined(&mut combiner, updates)
                 });
                 let (stream, errors) = distinct(stream, &format!("{id}: distinct"));
@@ -327,13 +327,17 @@ impl<'scope> Renderer<'_, 'scope> {
                 let blueprint = Blueprint::new(aggregates, self.schema(*input), append_only);
                 let (encode, key_columns, prepare, retain) =
                     (keys.clone(), key_columns.clone(), blueprint.clone(), *retain);
+                let as_of = self.cx.as_of();
                 let combines = self.scope.peers() > 1 && blueprint.counts_only();
                 let mut combiner = combines.then(CombineCounts::default);
                 let stream = self.flow(*input).close(&format!("{id}: keys"), &mut self.errors, move |updates| {
                     let Updates { data, times, diffs } = updates;
                     let rows = encode.encode(&pick(&data, &key_columns), data.rows);
-                    let updates =
-                        Updates { data: keyed(rows, buckets(&data, retain), prepare.prepare(&data)), times, diffs };
+                    let updates = Updates {
+                        data: keyed(rows, buckets(&data, retain, as_of), prepare.prepare(&data)),
+                        times,
+                        diffs,
+                    };
                     combined(&mut combiner, updates)
                 });
                 let (stream, errors) = accumulate(stream, &format!("{id}: reduce"), move || blueprint.make(), *global);
@@ -364,7 +368,11 @@ impl<'scope> Renderer<'_, 'scope> {
                 let stream = self.flow(*input).close(&format!("{id}: rows"), &mut self.errors, move |updates| {
                     let Updates { data, times, diffs } = updates;
                     let bytes = encode.encode(&data.arrays, data.rows);
-                    Updates { data: keyed(bytes, buckets(&data, final_at), NoValue(data.rows)), times, diffs }
+                    Updates {
+                        data: keyed(bytes, buckets(&data, final_at, SINCE_EVER), NoValue(data.rows)),
+                        times,
+                        diffs,
+                    }
                 });
                 let (stream, errors) = self.emit_final(stream);
                 let (decode, schema) = (rows.clone(), node.schema.clone());

@@ -107,6 +107,8 @@ impl Attach {
         let stores = self.store.map(|rows| Stores { rows, errors, faults });
         let published = self.running.published.clone();
         published.begin(as_of);
+        let last = self.views.iter().map(|(_, view)| view.last_frontier().saturating_sub(1)).max();
+        let shown_at = self.views_at.filter(|_| self.reading != Reading::Live).map(|at| at.min(last.unwrap_or(at)));
         let spec = Arc::new(QuerySpec {
             id: published.id(),
             name: published.node.name.clone(),
@@ -115,6 +117,7 @@ impl Attach {
             views: self.views.iter().map(|(relation, view)| (relation.clone(), view.id())).collect(),
             as_of,
             views_at: self.views_at,
+            shown_at: shown_at.unwrap_or(SINCE_EVER),
             imports: sharing.imports,
             offers,
             once: self.reading != Reading::Live,

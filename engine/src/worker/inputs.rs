@@ -72,7 +72,7 @@ impl<'scope> Inputs<'scope> for QueryInputs<'_, 'scope> {
                 self.wiring.uses.insert(*query);
                 return store.import(scope, relation.name(), self.spec.as_of);
             }
-            let as_of = self.spec.views_at.unwrap_or(SINCE_EVER);
+            let as_of = self.spec.shown_at;
             let (tap, stream) = Tap::new(scope, relation.name(), as_of, vec![Some(as_of)]);
             let contents = self.spec.views_at.map_or(Ok(Vec::new()), |at| store.contents(at));
             match contents {
@@ -129,7 +129,7 @@ impl<'scope> Inputs<'scope> for QueryInputs<'_, 'scope> {
     }
 
     fn as_of(&self) -> Time {
-        self.spec.as_of
+        self.spec.as_of.max(self.spec.shown_at)
     }
 
     fn run_end(&self) -> RunEnd {

@@ -98,6 +98,8 @@ pub(crate) struct QuerySpec {
     pub as_of: Time,
     /// The time at which stored views are read, if something is closed in them.
     pub views_at: Option<Time>,
+    /// The time at which what is read of stored views once is shown: not after what was closed before their end.
+    pub shown_at: Time,
     /// Arrangements of other queries that it reads.
     pub imports: Vec<ArrangementId>,
     /// Whether others may read its own.

@@ -106,6 +106,11 @@ impl Published {
         (least != CLOSED).then_some(least)
     }
 
+    /// The last frontier that there was before the end.
+    pub fn last_frontier(&self) -> Time {
+        self.finite.iter().map(|f| f.load(Ordering::Acquire)).min().unwrap_or(SINCE_EVER)
+    }
+
     /// What one worker has published.
     pub fn worker_frontier(&self, worker: usize) -> Option<Time> {
         let frontier = self.frontiers[worker].load(Ordering::Relaxed);
@@ -177,8 +182,7 @@ impl Published {
     /// Up to where the stored output may forget its history: reads at later times, and at this one, stay possible.
     pub fn compaction(&self) -> Time {
         let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
-        let finite = self.finite.iter().map(|f| f.load(Ordering::Acquire)).min().unwrap_or(SINCE_EVER);
-        let closed = finite.saturating_sub(1);
+        let closed = self.last_frontier().saturating_sub(1);
         let held = holds.held.keys().next().copied().unwrap_or(Time::MAX);
         holds.since = holds.since.max(closed.min(held));
         holds.since

@@ -566,7 +566,8 @@ fn zeros_and_nans_are_one_key_each() {
 fn a_negative_multiplicity_is_an_error_until_it_is_none() {
     for workers in [1, 2] {
         let session = Session::builder().workers(workers).build().unwrap();
-        session.execute("CREATE TABLE t (id BIGINT, name TEXT)").unwrap();
+        // A channel keeps no rows: what was never there is found where rows are counted.
+        session.execute("CREATE TABLE t (id BIGINT, name TEXT) WITH (connector = 'channel')").unwrap();
         let queries = [
             "SELECT DISTINCT name FROM t",
             "SELECT name, count(*) AS n FROM t GROUP BY name",
@@ -590,6 +591,26 @@ fn a_negative_multiplicity_is_an_error_until_it_is_none() {
             let rows = wait(|| view.snapshot().ok());
             assert_eq!(rows.num_rows(), 1);
         }
+    }
+}
+
+#[test]
+fn a_row_that_is_not_there_is_refused_where_it_is_taken_back() {
+    let session = Session::new().unwrap();
+    session.execute("CREATE TABLE t (id BIGINT, name TEXT); INSERT INTO t VALUES (1, 'a')").unwrap();
+    let queries = ["SELECT * FROM t", "SELECT name FROM t WHERE id > 0", "SELECT t.id FROM t JOIN t u ON t.id = u.id"];
+    let views: Vec<_> =
+        (0..3).map(|i| session.sql(queries[i]).unwrap().create_view(&format!("v{i}")).unwrap()).collect();
+    let schema = session.table("t").unwrap().schema();
+    let mut input = session.input("t").unwrap();
+    let mut push = |id: &str, diff| input.push_atomic(batch(&schema, &[row(&[id, "a"])]), vec![diff]);
+    says(push("2", -1).err().unwrap(), &["table 't'", "(2, a)", "nothing was changed"]);
+    says(push("1", -2).err().unwrap(), &["(1, a)"]);
+    push("1", -1).unwrap();
+    says(push("1", -1).err().unwrap(), &["(1, a)"]);
+    push("3", 1).unwrap();
+    for view in views {
+        assert_eq!(view.snapshot().unwrap().num_rows(), 1);
     }
 }
 

@@ -37,7 +37,9 @@ impl Life {
     fn shown(&self, what: &str) -> BTreeMap<String, String> {
         let outcomes = self.session.execute(&format!("SHOW {what}")).unwrap();
         let Some(Outcome::Rows(rows)) = outcomes.first() else { panic!("SHOW {what} shows no rows") };
-        let [names, kinds] = [0, 1].map(|column| rows.column(column).as_string::<i32>());
+        // Of sinks it is their state that counts.
+        let second = if what == "SINKS" { 2 } else { 1 };
+        let [names, kinds] = [0, second].map(|column| rows.column(column).as_string::<i32>());
         (0..rows.num_rows()).map(|row| (names.value(row).to_owned(), kinds.value(row).to_owned())).collect()
     }
 
