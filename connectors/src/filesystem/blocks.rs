@@ -292,7 +292,14 @@ impl Blocks {
         let io = |error: std::io::Error| io(&self.path, &error);
         let (mut file, held) = match self.handle.take() {
             Some(file) => (file, true),
-            None => (File::open(&self.path).map_err(io)?, false),
+            None => match File::open(&self.path) {
+                Ok(file) => (file, false),
+                // It has gone since it was seen: the next listing says what became of it.
+                Err(error) if error.kind() == ErrorKind::NotFound && self.reach == Reach::Follow => {
+                    return Err(Failure::Replaced);
+                }
+                Err(error) => return Err(io(error)),
+            },
         };
         let metadata = file.metadata().map_err(io)?;
         self.seen = (metadata.len(), metadata.modified().ok());

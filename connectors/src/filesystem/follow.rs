@@ -183,6 +183,7 @@ impl Files {
             self.grown(grown);
             self.queue(id);
         }
+        self.watch.asked(now);
         Ok(())
     }
 

@@ -295,6 +295,42 @@ fn compressed_when_it_was_read() {
     assert!(error.contains("log-2.csv.gz was added to after it had been read"), "{error}");
 }
 
+/// A file that goes between being found and being read is no error, and many that come at once are not all open.
+#[test]
+fn files_come_and_go() {
+    for ending in ["csv", "parquet"] {
+        for event_time in [None, Some(0)] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = |n: usize| folder.path().join(format!("f{n:04}.{ending}"));
+            let rows = |n: usize| {
+                let column: arrow::array::ArrayRef = Arc::new(arrow::array::Date32Array::from(vec![n as i32]));
+                arrow::array::RecordBatch::try_from_iter_with_nullable([("d", column, true)]).expect("rows")
+            };
+            let write = |n: usize| match ending {
+                "csv" => fs::write(path(n), format!("d\n{}\n", super::testing::texts(&rows(n))[0])).expect("written"),
+                _ => fs::write(path(n), super::testing::parquet_bytes(&rows(n))).expect("written"),
+            };
+            write(0);
+            write(1);
+            let options = [("source.monitor-interval", "5 ms"), ("format", ending)];
+            let table = spec(folder.path(), &options, Some(rows(0).schema()), false);
+            let mut source = Filesystem::default().source(&TableSpec { event_time, ..table }).expect("a source");
+            let mut heard = Heard::default();
+            // The first news comes of the first file, when the second one has been found too.
+            assert!(heard.hear(source.poll(Duration::from_millis(5)).expect("a poll")));
+            fs::remove_file(path(1)).expect("removed");
+            super::testing::follow(source.as_mut(), &mut heard, 1);
+            (2..1500).for_each(write);
+            let until = Instant::now() + Duration::from_secs(10);
+            while heard.rows.len() < 1499 && Instant::now() < until {
+                heard.hear(source.poll(Duration::from_millis(5)).expect("a poll"));
+                assert!(open_files(folder.path()) <= 70);
+            }
+            assert_eq!(heard.rows.len(), 1499, "{ending} {event_time:?}");
+        }
+    }
+}
+
 /// The time that a poll of a table takes while nothing happens, with few files and with many.
 #[test]
 fn thousands_of_quiet_files_cost_next_to_nothing() {

@@ -98,8 +98,16 @@ impl ParquetFile {
         Ok(self.reader.as_mut())
     }
 
+    /// Whether a followed file has gone since it was seen: the next listing says what became of it.
+    fn is_gone(&self) -> bool {
+        self.reach == Reach::Follow && self.reader.is_none() && !self.path.exists()
+    }
+
     /// The least event time that it can begin at, by its statistics.
     pub(crate) fn begins(&mut self, column: usize) -> Result<Option<i64>> {
+        if self.is_gone() {
+            return Ok(None);
+        }
         let begins = match self.open()? {
             Some(reader) => reader.begins(column),
             None => None,
@@ -109,6 +117,9 @@ impl ParquetFile {
     }
 
     fn next(&mut self) -> Result<Option<Step>> {
+        if self.is_gone() {
+            return Ok(Some(Step::Replaced));
+        }
         let (length, name) = (self.seen.0, self.name.clone());
         let Some(reader) = self.open()? else { return Ok(Some(Step::Incomplete(name))) };
         let Some(decoded) = reader.next()? else {

@@ -31,6 +31,8 @@ use crate::source::{Poll, Progress, Source};
 
 /// A file of fewer bytes is decoded by who polls: handing it to another thread costs more than it saves.
 const SMALL: u64 = 32 << 10;
+/// How many followed files that grow are kept open.
+const MOST_OPEN: usize = 64;
 /// The most bytes of rows that first looks keep, so that what was decoded for them is not decoded again.
 const MOST_KEPT: usize = 64 << 20;
 
@@ -60,6 +62,8 @@ pub(crate) struct Files {
     /// Files of which steps are under way in the pool, or worked off and not taken.
     ahead: BTreeSet<usize>,
     pub(crate) watch: Watch,
+    /// Files that grow and are kept open, the latest last.
+    open: VecDeque<usize>,
     kept: usize,
     rows: u64,
     total_bytes: u64,
@@ -99,6 +103,7 @@ impl Files {
             splits: 0,
             pool: None,
             ahead: BTreeSet::new(),
+            open: VecDeque::new(),
             kept: 0,
             rows: 0,
             total_bytes: 0,
@@ -120,6 +125,8 @@ impl Files {
         } else if !self.reading.followed {
             self.reading.wanted(&there)?;
         }
+        // What comes up while others are followed is being written, most likely.
+        let active = self.watch.has_listed() && there.len() <= MOST_OPEN;
         for found in there {
             let (path, identity) = (found.name(), found.identity);
             let name = match self.reading.reach {
@@ -127,19 +134,18 @@ impl Files {
                 Reach::Again if self.reading.followed => self.names.lock().of(path, identity),
                 Reach::Again | Reach::Once { .. } => path,
             };
-            self.add(found, name, now);
+            self.add(found, name, active, now);
         }
         self.watch.listed(now);
         Ok(())
     }
 
-    /// A file that was not known.
-    pub(crate) fn add(&mut self, found: Found, name: String, now: Instant) {
+    /// A file that was not known, and may be one that grows.
+    pub(crate) fn add(&mut self, found: Found, name: String, active: bool, now: Instant) {
         let id = self.next_file;
         self.next_file += 1;
         let records = self.resume.get(&name).copied().unwrap_or(0);
-        // What comes up while others are followed is being written, most likely.
-        let active_until = self.watch.is_later().then(|| self.watch.activate(id, now));
+        let active_until = active.then(|| self.watch.activate(id, now));
         self.total_bytes += found.bytes;
         self.known.insert(found.path.clone(), id);
         let file = OneFile {
@@ -237,7 +243,7 @@ impl Files {
         if let Some(found) = found(&path)? {
             let now = Instant::now();
             let name = self.names.lock().give(found.name(), found.identity);
-            self.add(found, name, now);
+            self.add(found, name, true, now);
         }
         Ok(())
     }
@@ -468,8 +474,17 @@ impl Files {
         if let Some(lane) = &file.lane {
             file.seen = lane.reader(|reader| reader.seen());
         }
-        // What grows stays open, so that what is written to it is read even when its name is gone.
         if file.active_until.is_none() {
+            file.close();
+            return;
+        }
+        // What grows stays open, so that what is written to it is read even when its name is gone.
+        self.open.retain(|open| *open != id);
+        self.open.push_back(id);
+        if self.open.len() > MOST_OPEN
+            && let Some(file) = self.open.pop_front().and_then(|id| self.files.get_mut(&id))
+            && !file.queued
+        {
             file.close();
         }
     }

@@ -11,13 +11,15 @@ use std::time::{Duration, Instant, SystemTime};
 const TICK: Duration = Duration::from_millis(100);
 /// For how long a file that has grown is asked in every tick, and kept open.
 const ACTIVE: Duration = Duration::from_secs(30);
-/// How many files that grow are kept open.
-const MOST_OPEN: usize = 64;
 /// How many files are asked in a tick besides, at least; and at most one in so many.
 const SHARE: usize = 100;
 const ONE_IN: usize = 200;
 /// How long a folder's time of modification must have stood still to be believed: it moves in steps.
 const STEADY: Duration = Duration::from_secs(1);
+/// Looking for changes takes at most one part in so many of the time, however many files there are.
+const PART: u32 = 10;
+/// The most files that are asked in every tick.
+const MOST_ACTIVE: usize = 4096;
 /// How often the folder is listed all the same.
 const LIST_ALWAYS: Duration = Duration::from_secs(60);
 
@@ -36,6 +38,9 @@ pub(crate) struct Watch {
     soon: bool,
     surely: bool,
     checked: Option<Instant>,
+    /// How long the last listing took, and the last asking.
+    listing_took: Duration,
+    asking_took: Duration,
     /// Files that grow, the latest last.
     active: VecDeque<usize>,
     /// Where the share of the next tick begins.
@@ -54,6 +59,8 @@ impl Watch {
             soon: false,
             surely: false,
             checked: None,
+            listing_took: Duration::ZERO,
+            asking_took: Duration::ZERO,
             active: VecDeque::new(),
             cursor: 0,
         }
@@ -70,11 +77,6 @@ impl Watch {
     }
 
     pub(crate) fn has_listed(&self) -> bool {
-        self.listed.is_some()
-    }
-
-    /// Whether the listing under way is not the first.
-    pub(crate) fn is_later(&self) -> bool {
         self.listed.is_some()
     }
 
@@ -100,11 +102,11 @@ impl Watch {
             return true;
         };
         let passed = |since: Option<Instant>, interval| since.is_none_or(|since| now.duration_since(since) >= interval);
-        if self.soon && passed(self.looked, self.tick()) {
+        if self.soon && passed(self.looked, self.tick().max(self.listing_took * PART)) {
             self.note_folder(now);
             return true;
         }
-        if !passed(self.looked, self.monitor) {
+        if !passed(self.looked, self.monitor.max(self.listing_took * PART)) {
             return false;
         }
         self.looked = Some(now);
@@ -131,12 +133,18 @@ impl Watch {
 
     /// A listing that began at `now` is done.
     pub(crate) fn listed(&mut self, now: Instant) {
-        (self.listed, self.looked) = (Some(now), Some(now));
+        (self.listed, self.looked, self.listing_took) = (Some(now), Some(now), now.elapsed());
     }
 
     /// Whether it is time to ask files.
     pub(crate) fn is_check_due(&self, now: Instant) -> bool {
-        self.checked.is_none_or(|checked| now.duration_since(checked) >= self.tick())
+        let interval = self.tick().max(self.asking_took * PART);
+        self.checked.is_none_or(|checked| now.duration_since(checked) >= interval)
+    }
+
+    /// Asking files, begun at `now`, is done.
+    pub(crate) fn asked(&mut self, now: Instant) {
+        self.asking_took = now.elapsed();
     }
 
     /// A file has grown, or is new: until when it counts as one that grows.
@@ -165,10 +173,9 @@ impl Watch {
                 close(file);
                 continue;
             }
-            if listed.len() >= MOST_OPEN {
-                close(file);
+            if listed.len() < MOST_ACTIVE {
+                listed.push_front(id);
             }
-            listed.push_front(id);
         }
         self.active = listed;
         let mut ask: Vec<usize> = self.active.iter().copied().collect();
