@@ -5,7 +5,7 @@ use std::rc::Rc;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, SchemaRef};
 use headwater_operators::keyed::KEEP;
-use headwater_operators::time::from_micros;
+use headwater_operators::time::{Time, from_micros};
 use headwater_operators::{Keyed, Rows};
 
 use super::codec::Codec;

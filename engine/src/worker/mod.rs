@@ -15,7 +15,7 @@ mod tap;
 
 pub(crate) use awake::Awake;
 pub(crate) use gauge::Gauge;
-pub(crate) use message::{Command, Contents, FeedId, Gauge, Local, QuerySpec, RelationFeeds, Sequencer, Stores};
+pub(crate) use message::{Command, Contents, FeedId, Local, QuerySpec, RelationFeeds, Sequencer, Stores};
 pub(crate) use outbox::{Changes, Outbox};
 pub(crate) use published::{Hold, Published, describe};
 pub(crate) use spawn::{spawn, start_workers};
