@@ -46,7 +46,7 @@ impl ScalarUDFImpl for Guarded {
         let name = self.inner.name();
         refuse_large(name, &args)?;
         let declared = args.return_field.data_type().clone();
-        let value = shield::caught(|| self.inner.invoke_with_args(args)).unwrap_or_else(|message| {
+        let value = shield::caught(|| self.inner.inner().invoke_with_args(args)).unwrap_or_else(|message| {
             Err(DataFusionError::Execution(format!("the function {name} failed: {message}")))
         })?;
         // Those of DataFusion may differ in the names of nested fields.

@@ -113,7 +113,6 @@ fn what_was_final_before_is_appended_at_the_beginning() {
         assert_eq!(view.snapshot().unwrap().num_rows(), 5);
         let (mut late, mut rows) = (append(&session, "SELECT * FROM stored"), Multiset::new());
         read_until(&mut late, &mut rows, frontier);
-        // At 04:00 the watermark of ten seconds is before the end of the fourth minute.
         assert_eq!(rows.len(), 3, "{}", oracle::show(&rows));
         let frontier = push(6);
         read_until(&mut late, &mut rows, frontier);
