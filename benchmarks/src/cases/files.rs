@@ -25,6 +25,8 @@ pub const MANY_FILES: Case = Case {
     },
 };
 
+/// How often it is looked whether all is there: seldom, for looking is on the clock.
+const LOOK: Duration = Duration::from_millis(20);
 /// How long it settles before it counts as idle, and how long it is watched then.
 const SETTLE: Duration = Duration::from_secs(2);
 const IDLE: Duration = Duration::from_secs(5);
@@ -59,14 +61,14 @@ fn measure(params: &Params, files: usize) -> Result<Measured, Failure> {
             folder.path().display()
         ),
     )?;
-    until("every file", Duration::from_millis(5), || {
+    until("every file", LOOK, || {
         let read: u64 = session.tables().iter().map(|table| table.counts.rows).sum();
         Ok((read >= files as u64).then_some(()))
     })?;
     let view = session.view("read")?;
     // A file that is followed may grow, so the last of the answer comes once all are idle.
     let want = vec![vec![files as i64, (0..files as i64).sum()]];
-    let answer = until("the answer", Duration::from_millis(5), || {
+    let answer = until("the answer", LOOK, || {
         let answer = numbers(&view)?;
         Ok((answer.first().is_some_and(|row| row[0] >= files as i64)).then_some(answer))
     })?;

@@ -148,7 +148,8 @@ impl Life {
             _ => true,
         };
         let plain = self.model.view(name).is_some_and(|view| !view.materialized);
-        !plain && self.model.downstream(name).iter().all(clear)
+        let sink = matches!(self.model.nodes.get(name), Some(Node::Sink(_)));
+        !plain && !sink && self.model.downstream(name).iter().all(clear)
     }
 
     fn row(&mut self, origin: Origin) -> [i64; 3] {
