@@ -108,7 +108,7 @@ impl Attach {
         let published = self.running.published.clone();
         published.begin(as_of);
         let last = self.views.iter().map(|(_, view)| view.last_frontier().saturating_sub(1)).max();
-        let shown_at = self.views_at.filter(|_| self.reading != Reading::Live).map(|at| at.min(last.unwrap_or(at)));
+        let once = self.views_at.zip(last).filter(|_| self.reading != Reading::Live);
         let spec = Arc::new(QuerySpec {
             id: published.id(),
             name: published.node.name.clone(),
@@ -117,7 +117,7 @@ impl Attach {
             views: self.views.iter().map(|(relation, view)| (relation.clone(), view.id())).collect(),
             as_of,
             views_at: self.views_at,
-            shown_at: shown_at.unwrap_or(SINCE_EVER),
+            shown_at: once.map_or(SINCE_EVER, |(at, last)| at.min(last)),
             imports: sharing.imports,
             offers,
             once: self.reading != Reading::Live,

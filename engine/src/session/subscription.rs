@@ -47,11 +47,7 @@ impl Subscription {
 
     /// The next emission, waiting for at most `wait`. Errors as [`Subscription::recv`].
     pub fn next(&mut self, wait: Duration) -> Result<Event> {
-        let event = self.reader.next(wait)?;
-        if matches!(event, Event::End) {
-            self.running.published.node.finished();
-        }
-        Ok(event)
+        self.reader.next(wait)
     }
 
     /// Waits for the end of the input and gives the whole final answer, in the order that the query asks for.

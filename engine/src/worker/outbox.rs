@@ -85,6 +85,11 @@ impl Outbox {
         Outbox { queue, waiting, came, unread, most }
     }
 
+    /// Whether the reader always reads on, and has something to do with it before the query is at its end.
+    pub fn is_awaited(&self) -> bool {
+        self.most.is_none()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -122,8 +122,9 @@ impl Published {
             self.finite[worker].store(frontier, Ordering::Release);
         }
         self.frontiers[worker].store(frontier.unwrap_or(CLOSED), Ordering::Release);
-        // What somebody reads as it comes is at its end when the reader is.
-        if frontier.is_none() && self.output.is_none() && self.frontier().is_none() {
+        // What a sink gets is at its end when the sink is.
+        let awaited = self.output.as_ref().is_some_and(|output| output.is_awaited());
+        if frontier.is_none() && !awaited && self.frontier().is_none() {
             self.node.finished();
         }
     }

@@ -83,8 +83,7 @@ fn a_function_that_gives_something_else_is_an_error_of_the_row() {
     ));
     session.execute("CREATE TABLE t (n BIGINT); INSERT INTO t VALUES (1), (2)").unwrap();
     let error = session.sql("SELECT odd(n) AS o FROM t").unwrap().collect().unwrap_err();
-    // In a debug build DataFusion is the first to see it, and says it in its words.
-    says(error, &["odd", "Utf8", "Int64"]);
+    says(error, &["the function odd gave Utf8 where it says that it gives Int64"]);
 }
 
 #[test]
@@ -103,7 +102,7 @@ fn values_that_are_too_large_are_errors_of_their_row() {
         ("repeat(s, n)", "aaa"),
         ("cast(range(1, n) AS VARCHAR)", "[1, 2]"),
         ("cast(generate_series(1, n) AS VARCHAR)", "[1, 2, 3]"),
-        ("cast(generate_series(0, n * 1000, 1000) AS VARCHAR)", "[0, 1000, 2000, 3000]"),
+        ("cast(generate_series(0, n, 2) AS VARCHAR)", "[0, 2]"),
         ("cast(array_repeat(id, n) AS VARCHAR)", "[1, 1, 1]"),
     ] {
         let query = session.sql(&format!("SELECT {call} AS y FROM t WHERE id <> 3 AND id <> 4")).unwrap();
