@@ -75,18 +75,20 @@ impl<B> Inner<B> {
         self.names.get(name).and_then(|id| self.entries.get(id))
     }
 
-    /// Those whose life depends on it. A reader that is at its end holds nothing.
-    fn readers(&self, node: &Node) -> Vec<Arc<Node>> {
-        let readers = node.readers().into_iter();
-        let held = |reader: &Arc<Node>| {
-            let view = matches!(reader.kind, Kind::View | Kind::MaterializedView);
-            self.entries.contains_key(&reader.id) && (view || reader.state().is_living())
+    fn readers(&self, node: &Node) -> impl Iterator<Item = Arc<Node>> {
+        node.readers().into_iter().filter(|reader| self.entries.contains_key(&reader.id))
+    }
+
+    /// Those whose life depends on it. A reader that is at its end holds nothing, but views are read on.
+    fn holders(&self, node: &Node) -> impl Iterator<Item = Arc<Node>> {
+        let holds = |reader: &Arc<Node>| {
+            matches!(reader.kind, Kind::View | Kind::MaterializedView) || reader.state().is_living()
         };
-        readers.filter(held).collect()
+        self.readers(node).filter(holds)
     }
 
     fn unread(&self, node: &Node) -> Result<()> {
-        let mut readers: Vec<_> = self.readers(node).iter().map(|reader| reader.title()).collect();
+        let mut readers: Vec<_> = self.holders(node).map(|reader| reader.title()).collect();
         if readers.is_empty() {
             return Ok(());
         }
@@ -131,7 +133,9 @@ impl<B: Clone> Catalog<B> {
                     format_args!("{} '{}'", new.kind.word(), new.name)
                 )));
             }
-            if let Some(failure) = entry.node.failure().filter(|_| entry.node.kind != Kind::Table) {
+            // A table that has failed is read anew, and a plain view is but a name for its query.
+            let reads_on = entry.node.kind != Kind::Table && new.kind != Kind::View;
+            if let Some(failure) = entry.node.failure().filter(|_| reads_on) {
                 return Err(failure);
             }
             below.push(entry.node.clone());
@@ -215,7 +219,7 @@ impl<B: Clone> Catalog<B> {
 
     /// Whether something reads it.
     pub fn is_read(&self, node: &Node) -> bool {
-        !self.lock().readers(node).is_empty()
+        self.lock().holders(node).next().is_some()
     }
 
     /// Removes a node whatever reads it: for one that nobody can read, and at its own end.
@@ -239,7 +243,7 @@ impl<B: Clone> Catalog<B> {
         let mut order = vec![node];
         let mut at = 0;
         while at < order.len() {
-            for reader in inner.readers(&order[at].clone()) {
+            for reader in inner.readers(&order[at].clone()).collect::<Vec<_>>() {
                 order.retain(|known| known.id != reader.id);
                 order.push(reader);
             }

@@ -46,7 +46,9 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// A reader that emits at most every `interval`, for `live` queries and for ones over what there was at a moment.
+    /// A reader that emits at most every `interval`, for `live` queries and for ones over what there was at a moment. There
+    /// were so many `cancels` when its call began.
+    #[expect(clippy::too_many_arguments, reason = "what a reader is, and what it waits for")]
     pub fn new(
         published: Arc<Published>,
         outbox: Arc<Outbox>,
@@ -54,9 +56,10 @@ impl Reader {
         interval: Option<Duration>,
         live: bool,
         news: Arc<News>,
+        cancels: u64,
         workers: usize,
     ) -> Self {
-        let (awake, cancels) = (Awake::new(AWAKE, workers), news.cancels());
+        let awake = Awake::new(AWAKE, workers);
         Reader { published, outbox, emitter, interval, last: Instant::now(), awake, live, news, cancels }
     }
 

@@ -115,7 +115,8 @@ impl Inner {
         let published = running.published.clone();
         let live = reading == Reading::Live;
         let news = self.news().clone();
-        let reader = Reader::new(published, outbox, emitter, interval(trigger), live, news, self.workers);
+        let interval = interval(trigger);
+        let reader = Reader::new(published, outbox, emitter, interval, live, news, cancels, self.workers);
         self.commit(reserved, Body::Query(running.clone()))?;
         Ok(Subscription::new(self.clone(), reader, running))
     }
@@ -136,13 +137,6 @@ impl Inner {
         let mut query = DataFrame::new(self.clone(), self.planner().logical(&create.query)?);
         query.on_error = create.on_error.unwrap_or_else(|| self.settings().on_error);
         let physical = self.planner().physical(&query.plan, Purpose::Output(create.mode), query.on_error)?;
-        if create.or_replace && self.catalog.find(new.name).is_some() {
-            // The old one goes only once the new one is known to be possible, but for what opening it finds.
-            let spec = sink_spec(new.name, create.options.clone(), &physical);
-            spec.checked(&**self.registry.get(connector)?)?;
-            self.drop_node(Kind::Sink, new.name, false, true)?;
-        }
-        let new = New { replace: false, ..new };
         self.start_planned_sink(&new, &query, physical, connector, &create.options, create.mode, create.trigger)
             .map(Some)
     }
@@ -176,6 +170,7 @@ impl Inner {
     ) -> Result<Query> {
         let connector: Arc<dyn Connector> = self.registry.get(connector)?.clone();
         let spec = sink_spec(new.name, options.clone(), &physical);
+        spec.checked(&*connector)?;
         let open = || Ok(connector.sink(&spec, mode)?);
         let guarantee = connector.sink_guarantee(&spec, mode);
         self.start_writing(new, &query.plan, physical, query.from_now, mode, trigger, guarantee, open)
@@ -192,8 +187,9 @@ impl Inner {
     ) -> Result<Query> {
         let physical = self.planner().physical(&query.plan, Purpose::Output(mode), query.on_error)?;
         let new = New { kind: Kind::Subscription, name, text: "", replace: false };
-        let guarantee = SinkGuarantee::AtLeastOnce;
-        self.start_writing(&new, &query.plan, physical, query.from_now, mode, trigger, guarantee, || Ok(sink))
+        let (guarantee, mut sink) = (SinkGuarantee::AtLeastOnce, Some(sink));
+        let open = move || sink.take().ok_or_else(|| Error::internal("a sink is opened twice"));
+        self.start_writing(&new, &query.plan, physical, query.from_now, mode, trigger, guarantee, open)
     }
 
     #[expect(clippy::too_many_arguments, reason = "what a sink is")]
@@ -206,12 +202,11 @@ impl Inner {
         mode: OutputMode,
         trigger: Trigger,
         guarantee: SinkGuarantee,
-        open: impl FnOnce() -> Result<Box<dyn Sink>>,
+        mut open: impl FnMut() -> Result<Box<dyn Sink>>,
     ) -> Result<Query> {
         let cancels = self.news().cancels();
         let reserved = self.reserve(new, Some(logical), &physical)?;
         let node = reserved.node.clone();
-        let sink = open()?;
         let outbox = Arc::new(Outbox::awaited());
         let reading = if trigger == Trigger::AvailableNow { Reading::AvailableNow } else { Reading::Live };
         let mut emitter = Emitter::new(mode, Shape::of(&physical), self.workers)?;
@@ -228,13 +223,21 @@ impl Inner {
             query.runs(running.clone());
             let (published, news) = (running.published.clone(), session.news().clone());
             let live = reading == Reading::Live;
-            Ok(Reader::new(published, outbox, emitter, interval(trigger), live, news, session.workers))
+            let interval = interval(trigger);
+            Ok(Reader::new(published, outbox, emitter, interval, live, news, cancels, session.workers))
+        };
+        // What is replaced goes only once all is there, or where it keeps the place for itself.
+        let mut opened = || match (open(), self.catalog.find(new.name)) {
+            (Err(_), Some((_, Body::Sink(old)))) if new.replace => old.end().and_then(|()| open()),
+            (opened, _) => opened,
         };
         if waits {
+            let sink = opened()?;
             self.commit(reserved, Body::Sink(query.clone()))?;
             query.write(self.clone(), start, sink)?;
         } else {
             let reader = start(&query)?;
+            let sink = opened()?;
             self.commit(reserved, Body::Sink(query.clone()))?;
             query.write(self.clone(), |_| Ok(reader), sink)?;
         }
