@@ -185,6 +185,25 @@ impl<B: Clone> Catalog<B> {
         }
     }
 
+    /// Whether a statement is about to make something called `name`.
+    pub fn is_being_made(&self, name: &str) -> bool {
+        self.lock().named(name).is_some_and(|entry| entry.body.is_none())
+    }
+
+    /// Whether what is called `name` is read, and only by what goes by itself: answers that are being computed, and readers
+    /// of nothing but what has come to its end.
+    pub fn is_soon_unread(&self, name: &str) -> bool {
+        let inner = self.lock();
+        let Some(entry) = inner.named(name) else { return false };
+        let goes = |reader: &Arc<Node>| {
+            let view = matches!(reader.kind, Kind::View | Kind::MaterializedView);
+            let at_end = || reader.reads.iter().all(|below| !below.state().is_living());
+            reader.kind == Kind::Answer || (!view && at_end())
+        };
+        let holders: Vec<_> = inner.holders(&entry.node).collect();
+        !holders.is_empty() && holders.iter().all(goes)
+    }
+
     /// The node called `name` with its body, if it is there.
     pub fn find(&self, name: &str) -> Option<(Arc<Node>, B)> {
         let inner = self.lock();
@@ -242,7 +261,7 @@ impl<B: Clone> Catalog<B> {
         }
         let mut order = vec![node];
         let mut at = 0;
-        while at < order.len() {
+        while cascade && at < order.len() {
             for reader in inner.readers(&order[at].clone()).collect::<Vec<_>>() {
                 order.retain(|known| known.id != reader.id);
                 order.push(reader);

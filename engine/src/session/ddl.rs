@@ -26,6 +26,7 @@ impl Inner {
     pub fn create_view_as(self: &Arc<Self>, create: &CreateView, text: &str) -> Result<bool> {
         let kind = if create.materialized { Kind::MaterializedView } else { Kind::View };
         let new = New { kind, name: &create.name, text, replace: create.or_replace };
+        self.make_way(new.name)?;
         if create.if_not_exists && self.catalog.find(new.name).is_some() {
             return Ok(false);
         }
@@ -124,6 +125,7 @@ impl Inner {
     /// `CREATE SINK`; `None` where it is there already.
     pub fn create_sink_as(self: &Arc<Self>, create: &CreateSink, text: &str) -> Result<Option<Query>> {
         let new = New { kind: Kind::Sink, name: &create.name, text, replace: create.or_replace };
+        self.make_way(new.name)?;
         if create.if_not_exists && self.catalog.find(new.name).is_some() {
             return Ok(None);
         }
@@ -263,6 +265,7 @@ impl Inner {
     /// Drops what is called `name`, and with `cascade` what reads it: their titles, in order. None, if there is nothing
     /// of the kind and that is fine.
     pub fn drop_node(&self, kind: Kind, name: &str, cascade: bool, if_exists: bool) -> Result<Vec<String>> {
+        self.make_way(name)?;
         let Some(dropped) = self.catalog.remove_named(kind, name, cascade)? else {
             return match if_exists {
                 true => Ok(Vec::new()),

@@ -18,6 +18,7 @@ impl Inner {
     /// `CREATE TABLE`: whether it is there now, and was not before.
     pub fn create_table(&self, create: &CreateTable, text: &str) -> Result<bool> {
         let new = New { kind: Kind::Table, name: &create.name, text, replace: create.or_replace };
+        self.make_way(new.name)?;
         if create.if_not_exists && self.catalog.find(new.name).is_some() {
             return Ok(false);
         }
@@ -40,7 +41,7 @@ impl Inner {
         let declaration = Arc::new(declaration);
         let (name, text) = (declaration.name.clone(), declaration.text.clone());
         let new = New { kind: Kind::Table, name: &name, text: &text, replace: replaces };
-        let reserved = self.catalog.reserve(&new, &[])?;
+        let reserved = self.take_name(&new, &[])?;
         let run = Run::new(declaration.clone(), reserved.node.clone(), &self.fabric.context);
         if !matches!(declaration.origin, Origin::Connector(..)) {
             reserved.node.begin();

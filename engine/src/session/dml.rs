@@ -18,9 +18,24 @@ impl Inner {
     pub fn apply(
         self: &Arc<Self>,
         table: &str,
-        changes: impl FnOnce(&sql::Planner) -> Result<sql::Changes>,
+        changes: impl Fn(&sql::Planner) -> Result<sql::Changes>,
     ) -> Result<u64> {
-        let run = self.memory_table(table)?;
+        loop {
+            let run = self.memory_table(table)?;
+            match self.apply_to(&run, table, &changes) {
+                // Its name has come to mean another table meanwhile.
+                Err(_) if self.run(table).is_ok_and(|now| !Arc::ptr_eq(&now, &run)) => {}
+                applied => return applied,
+            }
+        }
+    }
+
+    fn apply_to(
+        self: &Arc<Self>,
+        run: &Run,
+        table: &str,
+        changes: impl Fn(&sql::Planner) -> Result<sql::Changes>,
+    ) -> Result<u64> {
         // What it reads is what it changes: no push comes between.
         let _writing = run.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let changes = changes(&self.planner())?;
@@ -32,7 +47,7 @@ impl Inner {
         let (leave, come) = (rows(changes.retract)?, rows(changes.insert)?);
         let batch = arrow::compute::concat_batches(schema, [&leave, &come])?;
         let diffs = [vec![-1; leave.num_rows()], vec![1; come.num_rows()]].concat();
-        change(&run, &batch, diffs)?;
+        change(run, &batch, diffs)?;
         Ok(leave.num_rows().max(come.num_rows()) as u64)
     }
 

@@ -44,7 +44,34 @@ impl Inner {
                 reads.push(node.id);
             }
         }
-        self.catalog.reserve(new, &reads)
+        self.take_name(new, &reads)
+    }
+
+    /// Reserves a node, after what other statements are making under its name. Errors as [`Catalog::reserve`].
+    ///
+    /// [`Catalog::reserve`]: crate::catalog::Catalog::reserve
+    pub(super) fn take_name(&self, new: &New<'_>, reads: &[NodeId]) -> Result<Reserved<Body>> {
+        loop {
+            if new.kind.is_named() {
+                self.make_way(new.name)?;
+            }
+            match self.catalog.reserve(new, reads) {
+                Err(_) if new.kind.is_named() && self.catalog.is_being_made(new.name) => {}
+                reserved => return reserved,
+            }
+        }
+    }
+
+    /// Waits until no other statement is making something of this name, and for a moment while what has the name is read
+    /// only by what goes by itself. Errors: it was cancelled.
+    pub(super) fn make_way(&self, name: &str) -> Result<()> {
+        const MOMENT: Duration = Duration::from_secs(1);
+        let (cancels, since) = (self.news().cancels(), Instant::now());
+        self.news().wait(cancels, || {
+            let waits =
+                self.catalog.is_being_made(name) || (since.elapsed() < MOMENT && self.catalog.is_soon_unread(name));
+            (!waits).then_some(())
+        })
     }
 
     fn relation(&self, relation: &Relation) -> Result<(Arc<Node>, Body)> {

@@ -318,7 +318,15 @@ impl Life {
                 (Act::Push { table, .. }, Act::Push { table: other, .. }) => table == other,
                 _ => false,
             };
-            acts.extend(act.filter(|act| !from_now(act) && !acts.iter().any(|other| twice(act, other))));
+            // Who has a way into a table does not have it into another of its name.
+            let into_another = |act: &Act, other: &Act| {
+                let made =
+                    matches!(other, Act::Create { node: Node::Table(_), .. } | Act::Drop { kind: Kind::Table, .. });
+                matches!(act, Act::Push { .. }) && made && act.name() == other.name()
+            };
+            let apart =
+                |act: &Act, other: &Act| !twice(act, other) && !into_another(act, other) && !into_another(other, act);
+            acts.extend(act.filter(|act| !from_now(act) && acts.iter().all(|other| apart(act, other))));
         }
         self.do_all(acts);
     }
