@@ -22,7 +22,7 @@ use headwater::{Error, Event, Input, Outcome, OutputMode, Result, Session, Subsc
 use rand::Rng;
 use rand::rngs::SmallRng;
 
-use self::model::{Act, Existing, Fate, Kind, Mode, Model, Node, Origin, Query, Reader, Rows, Table, Verdict};
+use self::model::{Act, Existing, Fate, Kind, Mode, Model, Node, Origin, Query, Reader, Rows, Shape, Table, Verdict};
 use self::resources::{Held, doing, watch};
 use self::rig::{Rig, add, batch, numbers};
 use crate::oracle;
@@ -331,6 +331,18 @@ impl Life {
         self.do_all(acts);
     }
 
+    /// Whether the tables in memory that some acts were about hold what a model says.
+    fn has_left(&self, model: &Model, acts: &[Act]) -> bool {
+        acts.iter().all(|act| {
+            if model.table(act.name()).is_none_or(|table| table.origin != Origin::Memory) {
+                return true;
+            }
+            let query = Query::new(Shape::All, vec![act.name().to_owned()], false);
+            let rows = self.session.sql(&query.sql()).and_then(|query| query.collect());
+            rows.is_ok_and(|rows| Ok(multiset(&numbers(&rows))) == model.answer(&query))
+        })
+    }
+
     /// Does these acts, at once if there are several, and finds an order in which the model does the same.
     fn do_all(&mut self, acts: Vec<Act>) {
         let text = |act: &Act| act.sql().unwrap_or_else(|| format!("{act:?}"));
@@ -361,7 +373,12 @@ impl Life {
         outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).for_each(plain);
         let said: Vec<_> = outcomes.iter().map(|outcome| outcome.as_ref().map_err(ToString::to_string)).collect();
         self.log.push_back(format!("    {said:?}"));
-        let Some(model) = orders(acts.len()).iter().find_map(|order| self.explain(order, &acts, &outcomes)) else {
+        let all = orders(acts.len());
+        let mut explaining = all.iter().filter_map(|order| self.explain(order, &acts, &outcomes)).collect::<Vec<_>>();
+        // Where several orders have these outcomes, it is the one that has also left what is there.
+        let fitting = explaining.iter().position(|model| explaining.len() == 1 || self.has_left(model, &acts));
+        let chosen = fitting.or((!explaining.is_empty()).then_some(0));
+        let Some(model) = chosen.map(|at| explaining.swap_remove(at)) else {
             let verdicts: Vec<_> = acts.iter().map(|act| self.model.verdict(act)).collect();
             panic!("{texts:?} gave {said:?}; the model says {verdicts:?}");
         };
