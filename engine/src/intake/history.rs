@@ -100,8 +100,7 @@ impl History {
         });
         let mut changed = HashMap::new();
         add(&mut changed, codec, rows, &diffs);
-        let short = |(row, diff): (&Box<[u8]>, &i64)| counts.get(row).copied().unwrap_or(0) + diff < 0;
-        if changed.iter().any(short) {
+        if changed.iter().any(|(row, diff)| counts.get(row).copied().unwrap_or(0) + diff < 0) {
             let encoded = codec.encode(&rows.arrays, rows.rows);
             let blamed = |&at: &usize| {
                 let row = encoded.get(at);

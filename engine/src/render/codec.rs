@@ -1,7 +1,7 @@
 //! Columns as flat bytes and back: keys and values of stateful operators.
 //!
 //! Two encodings. [`Codec`] is compact and made for equality: equal rows are equal bytes, in no useful order.
-//! [`Ordered`](super::ordered::Ordered) preserves order (`memcmp` order is SQL order) and is used where order matters.
+//! [`Ordered`] preserves order (`memcmp` order is SQL order) and is used where order matters.
 //!
 //! A [`Codec`] row is a head (a NULL bit for each column and struct field, then the fixed-width values, little-endian,
 //! zero under NULL), then the bytes of variable-length columns, each behind its length except for the last. Structs are
@@ -31,7 +31,7 @@ use crate::columns::sound;
 /// Rows handled at a time while encoding, so that their bytes stay in the first-level cache.
 const BLOCK: usize = 512;
 
-/// The version of the bytes of [`Codec`] and [`Ordered`](super::ordered::Ordered). State on disk and messages between
+/// The version of the bytes of [`Codec`] and [`Ordered`]. State on disk and messages between
 /// processes rest on them: they never change without this number, and golden tests hold them.
 pub const ROW_FORMAT: u32 = 1;
 

@@ -1,5 +1,7 @@
 //! How things start, stop, fail and go away.
 
+#![allow(clippy::disallowed_methods, reason = "tests end with their threads")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
