@@ -167,6 +167,8 @@ impl<B: Clone> Catalog<B> {
                 return Err(read);
             }
             old = inner.take(holder);
+        }
+        if node.kind.is_named() {
             inner.names.insert(node.name.clone(), node.id);
         }
         if let Some(entry) = inner.entries.get_mut(&node.id) {
@@ -259,16 +261,19 @@ impl<B: Clone> Catalog<B> {
         if !cascade {
             inner.unread(&node)?;
         }
-        let mut order = vec![node];
+        let mut all = vec![node];
         let mut at = 0;
-        while cascade && at < order.len() {
-            for reader in inner.readers(&order[at].clone()).collect::<Vec<_>>() {
-                order.retain(|known| known.id != reader.id);
-                order.push(reader);
+        while cascade && at < all.len() {
+            for reader in inner.readers(&all[at].clone()).collect::<Vec<_>>() {
+                if all.iter().all(|known| known.id != reader.id) {
+                    all.push(reader);
+                }
             }
             at += 1;
         }
-        let dropped = order.iter().rev().filter_map(|node| inner.take(node.id)).collect();
+        // Who reads was made after what it reads.
+        all.sort_by_key(|node| std::cmp::Reverse(node.id));
+        let dropped = all.iter().filter_map(|node| inner.take(node.id)).collect();
         drop(inner);
         self.news.tell();
         Ok(Some(dropped))
@@ -329,8 +334,8 @@ mod tests {
         assert!(refused.is_some_and(|text| text.contains("subscription 'query', view 'w'")));
         assert!(catalog.remove_named(Kind::View, "t", true)?.is_none());
         let dropped = catalog.remove_named(Kind::Table, "t", true)?.unwrap_or_default();
-        let mut names: Vec<_> = dropped.iter().map(|entry| entry.node.name.as_str()).collect();
-        assert_eq!(names.split_off(2), ["v", "t"]);
+        let names: Vec<_> = dropped.iter().map(|entry| entry.node.name.as_str()).collect();
+        assert_eq!(names, ["query", "w", "v", "t"]);
         assert!(catalog.all().is_empty());
         Ok(())
     }

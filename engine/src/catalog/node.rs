@@ -94,7 +94,8 @@ impl State {
 /// News of a session's nodes, for whoever waits; and how often the session's waits were cancelled.
 #[derive(Default)]
 pub(crate) struct News {
-    lock: Mutex<()>,
+    /// How much there was.
+    told: Mutex<u64>,
     came: Condvar,
     cancels: AtomicU64,
 }
@@ -121,19 +122,22 @@ impl News {
 
     /// Wakes all who wait.
     pub fn tell(&self) {
-        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
+        *lock(&self.told) += 1;
         self.came.notify_all();
     }
 
-    /// Waits until `found` finds something. Errors: it was cancelled since there were `cancels`.
+    /// Waits until `found` finds something; it is asked without a lock. Errors: it was cancelled since there were `cancels`.
     pub fn wait<T>(&self, cancels: u64, mut found: impl FnMut() -> Option<T>) -> Result<T> {
         loop {
-            let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = *lock(&self.told);
             if let Some(found) = found() {
                 return Ok(found);
             }
             self.check(cancels)?;
-            drop(self.came.wait_timeout(guard, LOOK).unwrap_or_else(PoisonError::into_inner));
+            let told = lock(&self.told);
+            if *told == before {
+                drop(self.came.wait_timeout(told, LOOK).unwrap_or_else(PoisonError::into_inner));
+            }
         }
     }
 }

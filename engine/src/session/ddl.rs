@@ -230,7 +230,7 @@ impl Inner {
         };
         // What is replaced goes only once all is there, or where it keeps the place for itself.
         let mut opened = || match (open(), self.catalog.find(new.name)) {
-            (Err(_), Some((_, Body::Sink(old)))) if new.replace => old.end().and_then(|()| open()),
+            (Err(_), Some((_, Body::Sink(old)))) if new.replace => old.end().and_then(|_| open()),
             (opened, _) => opened,
         };
         if waits {
@@ -275,7 +275,7 @@ impl Inner {
         let mut titles = Vec::new();
         let mut outcome = Ok(());
         for entry in dropped {
-            titles.push(entry.node.title());
+            let title = entry.node.title();
             if matches!(entry.node.kind, Kind::Table | Kind::View | Kind::MaterializedView) {
                 let mut planner = self.planner_mut();
                 // Its name can be another's by now.
@@ -283,7 +283,11 @@ impl Inner {
                     crate::sql::Planner::drop(&mut planner, &entry.node.name);
                 }
             }
-            outcome = outcome.and(self.take_apart(entry));
+            match self.take_apart(entry) {
+                Ok(None) => titles.push(title),
+                Ok(Some(error)) => titles.push(format!("{title} (its last write failed: {})", error.message())),
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
         }
         outcome.map(|()| titles)
     }

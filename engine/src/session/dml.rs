@@ -45,6 +45,9 @@ impl Inner {
             None => Ok(RecordBatch::new_empty(schema.clone())),
         };
         let (leave, come) = (rows(changes.retract)?, rows(changes.insert)?);
+        if !std::ptr::eq(Arc::as_ptr(&self.run(table)?), run) {
+            return Err(Error::user(format!("table '{table}' was replaced meanwhile")));
+        }
         let batch = arrow::compute::concat_batches(schema, [&leave, &come])?;
         let diffs = [vec![-1; leave.num_rows()], vec![1; come.num_rows()]].concat();
         change(run, &batch, diffs)?;

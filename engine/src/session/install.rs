@@ -82,13 +82,13 @@ impl Inner {
     /// Makes a reserved node one to be seen, and takes apart what it replaces.
     pub(super) fn commit(&self, reserved: Reserved<Body>, body: Body) -> Result<()> {
         match self.catalog.commit(reserved, body)? {
-            Some(old) => self.take_apart(old),
+            Some(old) => self.take_apart(old).map(|_| ()),
             None => Ok(()),
         }
     }
 
-    /// Ends what is no longer in the catalog.
-    pub(super) fn take_apart(&self, entry: Entry<Body>) -> Result<()> {
+    /// Ends what is no longer in the catalog; gives what a sink failed of in its last write. Errors: it was cancelled.
+    pub(super) fn take_apart(&self, entry: Entry<Body>) -> Result<Option<Error>> {
         match entry.body {
             Some(Body::Table(run)) => run.stop(),
             Some(Body::Query(running)) => {
@@ -101,7 +101,7 @@ impl Inner {
             Some(Body::Sink(sink)) => return sink.end(),
             Some(Body::Plain) | None => {}
         }
-        Ok(())
+        Ok(None)
     }
 
     /// The run of a table, a new one where the last has failed.

@@ -138,9 +138,14 @@ impl Query {
         self.await_termination()
     }
 
-    /// Stops it for good; what it failed of before is no matter now.
-    pub(super) fn end(&self) -> Result<()> {
-        if self.has_ended() { Ok(()) } else { self.stop() }
+    /// Stops it for good; what it fails of, if it does, is no reason to keep it. Errors: the wait was cancelled.
+    pub(super) fn end(&self) -> Result<Option<Error>> {
+        match (self.has_ended(), self.stop()) {
+            (_, Err(Error::Cancelled)) => Err(Error::Cancelled),
+            // It had failed before, and said so.
+            (true, _) | (false, Ok(())) => Ok(None),
+            (false, Err(error)) => Ok(Some(error)),
+        }
     }
 }
 

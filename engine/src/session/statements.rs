@@ -135,7 +135,6 @@ impl Inner {
         let dropped = self.drop_node(kind, name, drop.cascade, drop.if_exists)?;
         Ok(Outcome::Done(match dropped.as_slice() {
             [] => format!("there is no {word} '{name}'"),
-            [_] => format!("dropped {word} '{name}'"),
             more => format!("dropped {}", more.join(", ")),
         }))
     }

@@ -238,17 +238,18 @@ pub(super) fn end<'scope, C: timely::Container + Clone>(
                     if !error_changes.is_empty() {
                         published.change_errors(&error_changes);
                     }
+                    // Who reads the end finds the query at its end.
+                    if frontier != sent {
+                        sent = frontier;
+                        published.publish(index, frontier);
+                        moved.borrow_mut().push(published.id());
+                    }
                     if let Some(output) = &published.output {
                         let (updates, errors) = (std::mem::take(&mut updates), error_changes);
                         rows = 0;
                         if let Err(error) = output.send(Changes { worker: index, updates, errors, frontier }) {
                             published.node.fail(error.within(&published.node.title()));
                         }
-                    }
-                    if frontier != sent {
-                        sent = frontier;
-                        published.publish(index, frontier);
-                        moved.borrow_mut().push(published.id());
                     }
                 });
             }

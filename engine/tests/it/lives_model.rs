@@ -258,7 +258,7 @@ impl Life {
     fn say(&mut self, what: String) {
         doing(what.clone());
         self.log.push_back(what);
-        if self.log.len() > 60 {
+        if self.log.len() > 200 {
             self.log.pop_front();
         }
     }
@@ -324,8 +324,17 @@ impl Life {
                     matches!(other, Act::Create { node: Node::Table(_), .. } | Act::Drop { kind: Kind::Table, .. });
                 matches!(act, Act::Push { .. }) && made && act.name() == other.name()
             };
-            let apart =
-                |act: &Act, other: &Act| !twice(act, other) && !into_another(act, other) && !into_another(other, act);
+            // Either order of these would give the same outcomes, and leave something else.
+            let either_way = |act: &Act, other: &Act| match (act, other) {
+                (Act::Drop { name, if_exists, .. }, Act::Create { name: made, existing, .. }) => {
+                    name == made && (*if_exists || *existing != Existing::Refuse)
+                }
+                _ => false,
+            };
+            let apart = |act: &Act, other: &Act| {
+                let both = |bars: &dyn Fn(&Act, &Act) -> bool| bars(act, other) || bars(other, act);
+                !both(&twice) && !both(&into_another) && !both(&either_way)
+            };
             acts.extend(act.filter(|act| !from_now(act) && acts.iter().all(|other| apart(act, other))));
         }
         self.do_all(acts);
