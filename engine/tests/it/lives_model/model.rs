@@ -646,7 +646,8 @@ impl Model {
         self.hidden += 1;
         view.hidden = true;
         let queries = self.nodes.values_mut().filter_map(Node::query_mut);
-        for read in queries.flat_map(|query| &mut query.reads).filter(|read| *read == name) {
+        let followed = self.subscriptions.values_mut().map(|reader| &mut reader.query);
+        for read in queries.chain(followed).flat_map(|query| &mut query.reads).filter(|read| *read == name) {
             read.clone_from(&hidden);
         }
         self.nodes.insert(hidden.clone(), Node::View(view));
