@@ -381,6 +381,11 @@ impl Model {
         }
         let sinks = self.sinks_of(name).map(|sink| (sink, while_read));
         let subscriptions = self.subscribed(name).map(|reader| (reader, rules::DROP_WHILE_SUBSCRIBED));
+        // Who read through a plain view that is gone reads on what that read, which is not known here any more.
+        let beyond = |reader: &Reader| reader.query.reads.iter().any(|read| read.ends_with("#gone"));
+        if self.subscriptions.values().any(beyond) {
+            verdicts.push(Verdict::Free);
+        }
         for (reader, verdict) in sinks.chain(subscriptions) {
             match reader.fate {
                 // Whether one of which it is not known if it has failed still reads is not known either.
@@ -646,8 +651,7 @@ impl Model {
         self.hidden += 1;
         view.hidden = true;
         let queries = self.nodes.values_mut().filter_map(Node::query_mut);
-        let followed = self.subscriptions.values_mut().map(|reader| &mut reader.query);
-        for read in queries.chain(followed).flat_map(|query| &mut query.reads).filter(|read| *read == name) {
+        for read in queries.flat_map(|query| &mut query.reads).filter(|read| *read == name) {
             read.clone_from(&hidden);
         }
         self.nodes.insert(hidden.clone(), Node::View(view));
