@@ -103,7 +103,8 @@ impl Inner {
 
     fn create_table_statement(&self, create: &CreateTable, text: &str) -> Result<Outcome> {
         let name = &create.name;
-        Ok(Outcome::Done(match self.create_table(create, text)? {
+        let created = self.kept(self.create_table(create, text), create.if_not_exists, name)?;
+        Ok(Outcome::Done(match created.unwrap_or(false) {
             true => format!("created table '{name}'"),
             false => format!("table '{name}' exists already"),
         }))
@@ -111,7 +112,8 @@ impl Inner {
 
     fn create_view_statement(self: &Arc<Self>, create: &CreateView, text: &str) -> Result<Outcome> {
         let name = &create.name;
-        Ok(Outcome::Done(match (self.create_view_as(create, text)?, create.materialized) {
+        let created = self.kept(self.create_view_as(create, text), create.if_not_exists, name)?;
+        Ok(Outcome::Done(match (created.unwrap_or(false), create.materialized) {
             (false, _) => format!("view '{name}' exists already"),
             (true, true) => format!("created materialized view '{name}'"),
             (true, false) => format!("created view '{name}'"),
@@ -119,10 +121,19 @@ impl Inner {
     }
 
     fn create_sink_statement(self: &Arc<Self>, create: &CreateSink, text: &str) -> Result<Outcome> {
-        Ok(match self.create_sink_as(create, text)? {
+        let created = self.kept(self.create_sink_as(create, text), create.if_not_exists, &create.name)?;
+        Ok(match created.flatten() {
             Some(query) => Outcome::Sink(query),
             None => Outcome::Done(format!("sink '{}' exists already", create.name)),
         })
+    }
+
+    /// What a statement has created; `None` where it was to leave what has the name, and somebody else was faster.
+    fn kept<T>(&self, created: Result<T>, if_not_exists: bool, name: &str) -> Result<Option<T>> {
+        match created {
+            Err(_) if if_not_exists && self.catalog.find(name).is_some() => Ok(None),
+            created => created.map(Some),
+        }
     }
 
     fn drop_statement(&self, drop: &sql::Drop) -> Result<Outcome> {
