@@ -88,17 +88,10 @@ pub fn note_lost(session: &Session, before: &[TableStatus]) {
 
 /// How late the late rows of a table are, where most of them came from, and what can be done.
 pub fn late(table: &TableStatus) -> String {
-    const SHOWN: usize = 3;
-    let behind = table.counts.behind_us as f64 / 1e6;
-    let from: Vec<_> = table.late_splits.iter().take(SHOWN).map(|(split, rows)| format!("{rows} of {split}")).collect();
-    let from = match table.late_splits.len() {
-        0 => String::new(),
-        splits if splits <= SHOWN => format!(" ({})", from.join(", ")),
-        splits => format!(" ({}, and of {} more)", from.join(", "), splits - SHOWN),
-    };
     format!(
-        ", up to {behind} s behind{from}: left out where state goes by the watermark, and kept in \"{}\".late; a wider \
-         WATERMARK takes them in, for files that end also 'scan.order' = 'event-time'",
+        ", {}: left out where state goes by the watermark, and kept in \"{}\".late; a wider WATERMARK takes them in, for files \
+         that end also 'scan.order' = 'event-time'",
+        table.lateness(),
         table.name
     )
 }

@@ -133,6 +133,11 @@ pub trait Connector: Send + Sync {
         false
     }
 
+    /// The order in which a table's rows are read, for people; `None` where that is not its to choose.
+    fn reading_order(&self, _table: &TableSpec) -> Option<String> {
+        None
+    }
+
     /// Whether its tables can be read again.
     fn guarantee(&self) -> Guarantee {
         Guarantee::Once

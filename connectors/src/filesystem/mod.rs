@@ -107,6 +107,11 @@ impl Connector for Filesystem {
         table.options.0.contains_key("source.monitor-interval")
     }
 
+    fn reading_order(&self, table: &TableSpec) -> Option<String> {
+        let reading = Reading::of(table, &table.checked(self).ok()?).ok()?;
+        Some(reading.order(table.event_time.is_some()).to_owned())
+    }
+
     fn guarantee(&self) -> Guarantee {
         Guarantee::Replayable
     }

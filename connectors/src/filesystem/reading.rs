@@ -68,6 +68,16 @@ impl Reading {
         })
     }
 
+    /// The order in which the rows are read, with event time or without.
+    pub(crate) fn order(&self, timed: bool) -> &'static str {
+        match (timed, self.sorted, self.reach.is_bounded()) {
+            (true, true, _) => "the file furthest behind first, the rows of each sorted by event time",
+            (true, false, _) => "the file furthest behind in event time first",
+            (false, _, true) => "file by file, by name",
+            (false, _, false) => "file by file, by time of modification",
+        }
+    }
+
     /// The files there are, by name.
     pub(crate) fn list(&self) -> Result<Vec<Found>> {
         self.place.list(self.format)

@@ -1,6 +1,6 @@
 //! Who is there and how they are: the one owner of a session's graph of nodes.
 //!
-//! A statement is a transaction on it: it [reserves](Catalog::reserve) a node, under a name that nobody else has and over
+//! A statement is a transaction on it: it [claims](Catalog::claim) a name for a node, [binds](Catalog::bind) the node to
 //! nodes that are there, does what takes long without the catalog's lock, and [commits](Catalog::commit). A reservation
 //! that is dropped leaves nothing. What is read, also by a node that is only reserved, can't be dropped.
 
@@ -47,14 +47,34 @@ pub(crate) struct New<'a> {
     pub name: &'a str,
     /// The statement.
     pub text: &'a str,
-    /// Whether something of its kind that has the name makes way for it, once it is there.
-    pub replace: bool,
+    pub existing: Existing,
+}
+
+/// What is to become of something that has the name already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Existing {
+    /// It is an error.
+    Refuse,
+    /// It stays, and nothing is created.
+    Keep,
+    /// If it is of the same kind it makes way, once the new one is there.
+    Replace,
+}
+
+/// What became of a claim to a name.
+pub(crate) enum Claim<B: Clone> {
+    Mine(Reserved<B>),
+    /// Something has it and is to be kept.
+    Kept,
+    /// Another statement is about to give it to something.
+    Busy,
 }
 
 /// A node that is there but not yet to be seen. Dropped before it is committed, it was never there.
 pub(crate) struct Reserved<B: Clone> {
     catalog: Arc<Catalog<B>>,
     pub node: Arc<Node>,
+    pub replaces: bool,
     committed: bool,
 }
 
@@ -114,48 +134,72 @@ impl<B: Clone> Catalog<B> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Errors: the name is taken, by another kind or by one that is not to be replaced, or what has it is read.
-    pub fn check_name(&self, new: &New<'_>) -> Result<()> {
-        check_name(&self.lock(), new)
+    /// Makes a node under a name of its own, to be bound to what it reads and committed.
+    ///
+    /// Errors: the name is taken, by something of another kind or that is not to be replaced, or what has it is read.
+    pub fn claim(self: &Arc<Self>, new: &New<'_>) -> Result<Claim<B>> {
+        let mut inner = self.lock();
+        if let Some(entry) = inner.named(new.name) {
+            match new.existing {
+                _ if entry.body.is_none() => return Ok(Claim::Busy),
+                Existing::Keep => return Ok(Claim::Kept),
+                Existing::Refuse | Existing::Replace => check_name(&inner, new, entry)?,
+            }
+        }
+        Ok(Claim::Mine(self.enter(&mut inner, new.kind, new.name, new.text, new.existing == Existing::Replace)))
     }
 
-    /// Makes a node that reads the nodes `reads`. Errors as [`Catalog::check_name`]; what it reads is gone or has failed.
-    pub fn reserve(self: &Arc<Self>, new: &New<'_>, reads: &[NodeId]) -> Result<Reserved<B>> {
-        let mut inner = self.lock();
-        check_name(&inner, new)?;
-        let mut below = Vec::new();
-        for id in reads {
-            let entry = inner.entries.get(id).filter(|entry| entry.body.is_some());
-            let entry = entry.ok_or_else(|| Error::user("what the query reads was dropped meanwhile: try again"))?;
-            if new.replace && entry.node.name == new.name && same_kind(entry.node.kind, new.kind) {
-                return Err(Error::user(format!(
-                    "the new {} can't read the one that it replaces",
-                    format_args!("{} '{}'", new.kind.word(), new.name)
-                )));
-            }
-            // A table that has failed is read anew, and a plain view is but a name for its query.
-            let reads_on = entry.node.kind != Kind::Table && new.kind != Kind::View;
-            if let Some(failure) = entry.node.failure().filter(|_| reads_on) {
-                return Err(failure);
-            }
-            below.push(entry.node.clone());
-        }
+    /// Makes a node whose name is for messages, to be bound to what it reads and committed.
+    pub fn reserve(self: &Arc<Self>, kind: Kind, name: &str) -> Reserved<B> {
+        self.enter(&mut self.lock(), kind, name, "", false)
+    }
+
+    fn enter(self: &Arc<Self>, inner: &mut Inner<B>, kind: Kind, name: &str, text: &str, replaces: bool) -> Reserved<B> {
         let id = inner.next;
         inner.next += 1;
-        let node = Node::new(id, new.kind, new.name.to_owned(), below, self.news.clone());
-        inner.entries.insert(id, Entry { node: node.clone(), text: new.text.to_owned(), body: None });
-        if new.kind.is_named() && !inner.names.contains_key(new.name) {
-            inner.names.insert(new.name.to_owned(), id);
+        let node = Node::new(id, kind, name.to_owned(), self.news.clone());
+        inner.entries.insert(id, Entry { node: node.clone(), text: text.to_owned(), body: None });
+        if kind.is_named() && !inner.names.contains_key(name) {
+            inner.names.insert(name.to_owned(), id);
         }
-        Ok(Reserved { catalog: self.clone(), node, committed: false })
+        Reserved { catalog: self.clone(), node, replaces, committed: false }
+    }
+
+    /// Has a reserved node read these nodes, known by name and id. Errors: one is gone, is the one that it replaces, or has
+    /// failed.
+    pub fn bind(&self, reserved: &Reserved<B>, reads: &[(&str, NodeId)]) -> Result<()> {
+        let inner = self.lock();
+        let node = &reserved.node;
+        let mut below: Vec<Arc<Node>> = Vec::new();
+        for (name, id) in reads {
+            let entry = inner.entries.get(id).filter(|entry| entry.body.is_some());
+            let read = &entry.ok_or_else(|| was_replaced(name))?.node;
+            if reserved.replaces && read.name == node.name && same_kind(read.kind, node.kind) {
+                return Err(Error::user(format!("the new {} can't read the one that it replaces", node.title())));
+            }
+            // A table that has failed is read anew, and a plain view is but a name for its query.
+            let reads_on = read.kind != Kind::Table && node.kind != Kind::View;
+            if let Some(failure) = read.failure().filter(|_| reads_on) {
+                return Err(failure);
+            }
+            if below.iter().all(|known| known.id != *id) {
+                below.push(read.clone());
+            }
+        }
+        node.read(below);
+        Ok(())
     }
 
     /// Makes a reserved node one to be seen, under its name; gives back what had the name, to be taken apart.
     ///
-    /// Errors: what had the name has come to be read meanwhile; the node is then dropped.
+    /// Errors: what had the name has come to be read meanwhile, or the node was dropped with what it reads; it is then gone.
     pub fn commit(&self, mut reserved: Reserved<B>, body: B) -> Result<Option<Entry<B>>> {
         let mut inner = self.lock();
         let node = reserved.node.clone();
+        if !inner.entries.contains_key(&node.id) {
+            drop(inner);
+            return Err(Error::user(format!("what the {} reads was dropped meanwhile", node.title())));
+        }
         let holder = inner.names.get(&node.name).copied().filter(|id| *id != node.id && node.kind.is_named());
         let mut old = None;
         if let Some(holder) = holder {
@@ -199,7 +243,7 @@ impl<B: Clone> Catalog<B> {
         let Some(entry) = inner.named(name) else { return false };
         let goes = |reader: &Arc<Node>| {
             let view = matches!(reader.kind, Kind::View | Kind::MaterializedView);
-            let at_end = || reader.reads.iter().all(|below| !below.state().is_living());
+            let at_end = || reader.reads().iter().all(|below| !below.state().is_living());
             reader.kind == Kind::Answer || (!view && at_end())
         };
         let holders: Vec<_> = inner.holders(&entry.node).collect();
@@ -280,20 +324,22 @@ impl<B: Clone> Catalog<B> {
     }
 }
 
-fn check_name<B>(inner: &Inner<B>, new: &New<'_>) -> Result<()> {
-    let Some(entry) = inner.named(new.name).filter(|_| new.kind.is_named()) else { return Ok(()) };
-    let (name, there, wanted) = (new.name, entry.node.kind.word(), new.kind.word());
-    if entry.body.is_none() {
-        return Err(Error::user(format!("a {there} '{name}' is being created by another statement: try again")));
-    }
-    match (new.replace, same_kind(entry.node.kind, new.kind)) {
+/// That something a query was built over is no longer there.
+pub(crate) fn was_replaced(name: &str) -> Error {
+    Error::user(format!("'{name}' was dropped or replaced since the query was built: build the query again"))
+}
+
+/// Whether what has a name can make way. Errors: it can't, and why.
+fn check_name<B>(inner: &Inner<B>, new: &New<'_>, has: &Entry<B>) -> Result<()> {
+    let (name, there, wanted) = (new.name, has.node.kind.word(), new.kind.word());
+    match (new.existing == Existing::Replace, same_kind(has.node.kind, new.kind)) {
         (false, _) => Err(Error::user(format!(
             "there is already a {there} '{name}': choose another name, drop it, or write IF NOT EXISTS"
         ))),
         (true, false) => Err(Error::user(format!(
             "'{name}' is a {there}, not a {wanted} to replace: choose another name, or drop it first"
         ))),
-        (true, true) => inner.unread(&entry.node),
+        (true, true) => inner.unread(&has.node),
     }
 }
 
@@ -301,8 +347,22 @@ fn check_name<B>(inner: &Inner<B>, new: &New<'_>) -> Result<()> {
 mod tests {
     use super::*;
 
+    const NEW: New<'_> = New { kind: Kind::Table, name: "", text: "", existing: Existing::Refuse };
+
+    fn claim(catalog: &Arc<Catalog<u8>>, new: &New<'_>) -> Result<Reserved<u8>> {
+        match catalog.claim(new)? {
+            Claim::Mine(reserved) => Ok(reserved),
+            Claim::Kept => Err(Error::user("kept")),
+            Claim::Busy => Err(Error::user("busy")),
+        }
+    }
+
     fn add(catalog: &Arc<Catalog<u8>>, kind: Kind, name: &str, reads: &[NodeId]) -> Result<NodeId> {
-        let reserved = catalog.reserve(&New { kind, name, text: "", replace: false }, reads)?;
+        let reserved = match kind.is_named() {
+            true => claim(catalog, &New { kind, name, ..NEW })?,
+            false => catalog.reserve(kind, name),
+        };
+        catalog.bind(&reserved, &reads.iter().map(|id| ("it", *id)).collect::<Vec<_>>())?;
         let id = reserved.node.id;
         catalog.commit(reserved, 0).map(|_| id)
     }
@@ -311,15 +371,31 @@ mod tests {
     fn a_reservation_holds_its_name_and_what_it_reads_and_leaves_nothing() -> Result<()> {
         let catalog: Arc<Catalog<u8>> = Arc::default();
         let table = add(&catalog, Kind::Table, "t", &[])?;
-        let new = New { kind: Kind::MaterializedView, name: "v", text: "", replace: false };
-        let reserved = catalog.reserve(&new, &[table])?;
-        assert!(catalog.reserve(&new, &[table]).is_err());
+        let new = New { kind: Kind::MaterializedView, name: "v", ..NEW };
+        let reserved = claim(&catalog, &new)?;
+        catalog.bind(&reserved, &[("t", table)])?;
+        assert!(matches!(catalog.claim(&new)?, Claim::Busy));
         assert!(catalog.find("v").is_none());
         assert!(catalog.remove_named(Kind::Table, "t", false).is_err());
         drop(reserved);
-        catalog.check_name(&new)?;
+        drop(claim(&catalog, &new)?);
+        assert!(matches!(catalog.claim(&New { name: "t", existing: Existing::Keep, ..NEW })?, Claim::Kept));
         assert!(catalog.remove_named(Kind::Table, "t", false)?.is_some());
         assert!(catalog.all().is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_dropped_while_it_is_made_does_not_come() -> Result<()> {
+        let catalog: Arc<Catalog<u8>> = Arc::default();
+        let table = add(&catalog, Kind::Table, "t", &[])?;
+        let reserved = claim(&catalog, &New { kind: Kind::MaterializedView, name: "v", ..NEW })?;
+        catalog.bind(&reserved, &[("t", table)])?;
+        assert!(catalog.remove_named(Kind::Table, "t", true)?.is_some());
+        assert!(catalog.commit(reserved, 0).is_err());
+        assert!(catalog.find("v").is_none() && catalog.named().is_empty() && !catalog.is_being_made("v"));
+        let again = claim(&catalog, &New { kind: Kind::MaterializedView, name: "v", ..NEW })?;
+        assert!(catalog.bind(&again, &[("t", table)]).is_err_and(|error| error.to_string().contains("'t' was dropped")));
         Ok(())
     }
 
@@ -344,14 +420,14 @@ mod tests {
     fn a_replacement_takes_the_name_once_it_is_there() -> Result<()> {
         let catalog: Arc<Catalog<u8>> = Arc::default();
         add(&catalog, Kind::Sink, "s", &[])?;
-        let new = New { kind: Kind::Sink, name: "s", text: "new", replace: true };
-        drop(catalog.reserve(&new, &[])?);
+        let new = New { kind: Kind::Sink, name: "s", text: "new", existing: Existing::Replace };
+        drop(claim(&catalog, &new)?);
         assert_eq!(catalog.text("s").as_deref(), Some(""));
-        let reserved = catalog.reserve(&new, &[])?;
+        let reserved = claim(&catalog, &new)?;
         assert_eq!(catalog.text("s").as_deref(), Some(""));
         assert!(catalog.commit(reserved, 1)?.is_some());
         assert_eq!((catalog.text("s").as_deref(), catalog.named().len()), (Some("new"), 1));
-        assert!(catalog.check_name(&New { kind: Kind::Table, ..new }).is_err());
+        assert!(catalog.claim(&New { kind: Kind::Table, ..new }).is_err());
         Ok(())
     }
 }

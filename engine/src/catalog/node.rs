@@ -14,7 +14,7 @@
 //! their inputs close; *failed* carries its error. What a node reads must be there for as long as it is.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use headwater_operators::run_end::{End, RunEnd};
@@ -149,8 +149,7 @@ pub(crate) struct Node {
     pub id: NodeId,
     pub kind: Kind,
     pub name: String,
-    /// What it reads.
-    pub reads: Vec<Arc<Node>>,
+    reads: OnceLock<Vec<Arc<Node>>>,
     readers: Mutex<Vec<Weak<Node>>>,
     state: Mutex<State>,
     /// Tells its dataflow that nothing more becomes final.
@@ -161,25 +160,33 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// A node that starts, known to what it reads. One that reads what has failed has failed with it.
-    pub(super) fn new(id: NodeId, kind: Kind, name: String, reads: Vec<Arc<Node>>, news: Arc<News>) -> Arc<Self> {
-        let node = Arc::new(Node {
+    /// A node that starts and reads nothing yet.
+    pub(super) fn new(id: NodeId, kind: Kind, name: String, news: Arc<News>) -> Arc<Self> {
+        Arc::new(Node {
             id,
             kind,
             name,
-            reads,
+            reads: OnceLock::new(),
             readers: Mutex::default(),
             state: Mutex::new(State::Starting),
             end: RunEnd::default(),
             notice: Mutex::default(),
             news,
-        });
-        for below in &node.reads {
+        })
+    }
+
+    /// Says, once, what it reads, and makes it known there.
+    pub(super) fn read(self: &Arc<Self>, reads: Vec<Arc<Node>>) {
+        for below in self.reads.get_or_init(|| reads) {
             let mut readers = lock(&below.readers);
             readers.retain(|reader| reader.strong_count() > 0);
-            readers.push(Arc::downgrade(&node));
+            readers.push(Arc::downgrade(self));
         }
-        node
+    }
+
+    /// What it reads.
+    pub fn reads(&self) -> &[Arc<Node>] {
+        self.reads.get().map_or(&[], Vec::as_slice)
     }
 
     /// As messages call it.
@@ -289,8 +296,9 @@ mod tests {
     fn chain() -> [Arc<Node>; 3] {
         let news = Arc::new(News::default());
         let node = |id, kind, reads: &[&Arc<Node>]| {
-            let reads = reads.iter().map(|node| (*node).clone()).collect();
-            Node::new(id, kind, format!("n{id}"), reads, news.clone())
+            let node = Node::new(id, kind, format!("n{id}"), news.clone());
+            node.read(reads.iter().map(|node| (*node).clone()).collect());
+            node
         };
         let table = node(1, Kind::Table, &[]);
         let view = node(2, Kind::MaterializedView, &[&table]);

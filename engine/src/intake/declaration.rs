@@ -88,11 +88,20 @@ impl Declaration {
         matches!(&self.origin, Origin::Connector(connector, _) if connector.guarantee() != Guarantee::Once)
     }
 
+    /// The column by whose event time a source is to be read. Rows of a static table are there since ever: their order is
+    /// nobody's concern.
+    pub(super) fn read_by(&self) -> Option<usize> {
+        self.event_time.as_ref().filter(|_| !self.is_static).map(|event| event.column)
+    }
+
     /// What the planner must know of it as the node `id`.
     pub fn meta(&self, id: u64) -> TableMeta {
-        let bounded = match &self.origin {
-            Origin::Memory | Origin::Channel => false,
-            Origin::Connector(_, spec) => spec.reach.is_bounded(),
+        let (bounded, reading_order) = match &self.origin {
+            Origin::Memory | Origin::Channel => (false, None),
+            Origin::Connector(connector, spec) => {
+                let spec = TableSpec { event_time: self.read_by(), ..spec.clone() };
+                (spec.reach.is_bounded(), connector.reading_order(&spec))
+            }
         };
         TableMeta {
             id,
@@ -103,6 +112,7 @@ impl Declaration {
                 catalog::EventTime { column: event.column, delay_us: config.delay, resolution_us: config.resolution }
             }),
             bounded,
+            reading_order,
             is_static: self.is_static,
             append_only: !matches!(self.origin, Origin::Memory),
             taken_back: matches!(self.origin, Origin::Channel) && !self.append_only,

@@ -318,9 +318,7 @@ impl Run {
             spec.reach = Reach::Once { growing: spec.reach.is_growing() };
         }
         spec.schema = Some(self.declaration.schema.clone());
-        // Rows of a static table are there since ever: their order is nobody's concern.
-        let timed = self.declaration.event_time.as_ref().filter(|_| !self.declaration.is_static);
-        spec.event_time = timed.map(|event| event.column);
+        spec.event_time = self.declaration.read_by();
         let source = connector.source(&spec)?;
         let run = self.clone();
         spawn(format!("read {}", self.declaration.name), move || {
@@ -423,7 +421,7 @@ impl Run {
     fn missing(&self, split: &str, limit: u64) -> Error {
         let table = &self.declaration.name;
         Error::data(format!(
-            "table '{table}' was read as far as row {limit} of {split}, and that is no longer there to be read again:              put it back, or create the query FROM NOW"
+            "table '{table}' was read as far as row {limit} of {split}, and that is no longer there to be read again: put it back, or create the query FROM NOW"
         ))
     }
 

@@ -6,5 +6,5 @@ mod writer;
 
 pub(crate) use emit::{Emitter, Shape};
 pub use reader::Event;
-pub(crate) use reader::Reader;
+pub(crate) use reader::{Pace, Reader};
 pub(crate) use writer::{Writing, write};

@@ -19,6 +19,17 @@ const AWAKE: Duration = Duration::from_micros(50);
 /// How often a reader looks whether its answer is still wanted.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// When what is closed is given out.
+#[derive(Clone, Copy)]
+pub(crate) enum Pace {
+    /// As soon as it is.
+    AtOnce,
+    /// At most once in this time.
+    Every(Duration),
+    /// All of it when the query ends.
+    AtEnd,
+}
+
 /// What waiting for an emission gave.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -35,7 +46,7 @@ pub(crate) struct Reader {
     published: Arc<Published>,
     outbox: Arc<Outbox>,
     emitter: Emitter,
-    interval: Option<Duration>,
+    pace: Pace,
     last: Instant,
     awake: Awake,
     /// Whether it goes on with the views that it reads.
@@ -46,21 +57,21 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// A reader that emits at most every `interval`, for `live` queries and for ones over what there was at a moment. There
-    /// were so many `cancels` when its call began.
+    /// A reader that emits at a `pace`, for `live` queries and for ones over what there was at a moment. There were so many
+    /// `cancels` when its call began.
     #[expect(clippy::too_many_arguments, reason = "what a reader is, and what it waits for")]
     pub fn new(
         published: Arc<Published>,
         outbox: Arc<Outbox>,
         emitter: Emitter,
-        interval: Option<Duration>,
+        pace: Pace,
         live: bool,
         news: Arc<News>,
         cancels: u64,
         workers: usize,
     ) -> Self {
         let awake = Awake::new(AWAKE, workers);
-        Reader { published, outbox, emitter, interval, last: Instant::now(), awake, live, news, cancels }
+        Reader { published, outbox, emitter, pace, last: Instant::now(), awake, live, news, cancels }
     }
 
     /// The next emission, waiting for at most `wait`.
@@ -74,16 +85,20 @@ impl Reader {
                 let changes = self.outbox.take();
                 self.absorb(changes)?;
             }
-            let due = self.interval.map_or(self.last, |interval| self.last + interval);
-            let ended = self.emitter.frontier().is_none();
-            let ready = self.emitter.ready();
-            if ready
-                && (ended || Instant::now() >= due)
+            // When what is closed is to be given out, if something is.
+            let due = self.emitter.ready().then(|| match self.pace {
+                _ if self.emitter.frontier().is_none() => Some(self.last),
+                Pace::AtOnce => Some(self.last),
+                Pace::Every(interval) => Some(self.last + interval),
+                Pace::AtEnd => None,
+            });
+            let due = due.flatten();
+            if due.is_some_and(|due| Instant::now() >= due)
                 && let Some(emission) = self.emit()?
             {
                 return Ok(Event::Emission(emission));
             }
-            let until = if self.emitter.ready() && !ended { deadline.min(due.max(Instant::now())) } else { deadline };
+            let until = due.map_or(deadline, |due| deadline.min(due));
             // An answer that is about to come is met awake: to sleep and be woken costs more than it.
             self.awake.begin();
             while self.awake.has_room() && self.outbox.is_empty() && self.awake.waits() && Instant::now() < until {

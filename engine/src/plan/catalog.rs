@@ -21,6 +21,8 @@ pub struct TableMeta {
     pub event_time: Option<EventTime>,
     /// Whether its input ends.
     pub bounded: bool,
+    /// The order in which its source is read, for people.
+    pub reading_order: Option<String>,
     /// Whether all rows are at the smallest time and the input is closed then.
     pub is_static: bool,
     /// Whether rows are events, which don't leave.

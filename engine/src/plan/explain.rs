@@ -4,12 +4,12 @@ use std::fmt::Write;
 
 use super::{Aggregate, Node, NodeId, OnError, Op, Plan, Relation, Watermark};
 
-/// The plan as an indented tree.
-pub fn explain(plan: &Plan) -> String {
+/// The plan as an indented tree; `order` says in which order a table is read, where it has one.
+pub fn explain(plan: &Plan, order_of: &dyn Fn(&str) -> Option<String>) -> String {
     let mut uses = vec![0usize; plan.nodes.len()];
     uses[plan.root] += 1;
     plan.nodes.iter().for_each(|node| node.op.inputs().into_iter().for_each(|input| uses[input] += 1));
-    let mut tree = Tree { plan, uses, shown: vec![false; plan.nodes.len()], text: String::new() };
+    let mut tree = Tree { plan, order_of, uses, shown: vec![false; plan.nodes.len()], text: String::new() };
     tree.node(plan.root, 0);
     let mut text = tree.text;
     let root = &plan.nodes[plan.root];
@@ -31,6 +31,7 @@ pub fn explain(plan: &Plan) -> String {
 
 struct Tree<'a> {
     plan: &'a Plan,
+    order_of: &'a dyn Fn(&str) -> Option<String>,
     uses: Vec<usize>,
     shown: Vec<bool>,
     text: String,
@@ -57,7 +58,7 @@ impl Tree<'_> {
         match &node.op {
             Op::Get { relation, projection: _ } => {
                 let columns = names(node, &(0..node.schema.fields().len()).collect::<Vec<_>>());
-                match relation {
+                let get = match relation {
                     Relation::Table { name, drop_late: true } => format!("Get {name} [{columns}] late rows dropped"),
                     Relation::Table { name, drop_late: false } if node.properties.late_rows => {
                         format!("Get {name} [{columns}] late rows read")
@@ -66,6 +67,10 @@ impl Tree<'_> {
                     Relation::Late { name } => format!("Get {name}.late [{columns}]"),
                     Relation::View { name } => format!("Get view {name} [{columns}]"),
                     Relation::Errors { name } => format!("Get {name}.errors [{columns}]"),
+                };
+                match relation.is_of_table().then(|| (self.order_of)(relation.name())).flatten() {
+                    Some(order) => format!("{get} reading {order}"),
+                    None => get,
                 }
             }
             Op::Constant { rows } => format!("Constant {} rows", rows.num_rows()),

@@ -222,6 +222,7 @@ pub(crate) fn plan_with(sql: &str, tables: &Tables, know: impl Fn(&mut TableMeta
             schema: table.schema.clone(),
             event_time: None,
             bounded: false,
+            reading_order: None,
             is_static: false,
             append_only: false,
             taken_back: false,

@@ -6,81 +6,98 @@ use datafusion::logical_expr::LogicalPlan;
 use headwater_connectors::{Connector, Guarantee, Options, OutputMode, Sink, SinkGuarantee, TableSpec};
 
 use super::dataframe::DataFrame;
+use super::declare::existing;
 use super::install::How;
-use super::running::Body;
+use super::running::{Body, Running};
 use super::session::Inner;
 use super::sinks::{Query, promise};
 use super::subscription::Subscription;
 use super::view::View;
-use crate::catalog::{Kind, New, Node};
+use crate::catalog::{Existing, Kind, New, Node, Reserved};
 use crate::error::{Error, Result};
 use crate::intake::{Origin, Reading};
-use crate::output::{Emitter, Reader, Shape};
+use crate::output::{Emitter, Pace, Reader, Shape};
 use crate::plan::catalog::ViewMeta;
 use crate::plan::{OnError, Plan, Purpose};
-use crate::sql::{CreateSink, CreateView, Trigger};
+use crate::sql::{CreateSink, CreateView, Planner, Trigger};
 use crate::worker::Outbox;
+
+/// A query whose output is written somewhere.
+struct Output {
+    reserved: Reserved<Body>,
+    physical: Plan,
+    /// Whether streams are read from here on only.
+    from_now: bool,
+    mode: OutputMode,
+    trigger: Trigger,
+}
 
 impl Inner {
     /// `CREATE VIEW`: whether it is there now, and was not before.
     pub fn create_view_as(self: &Arc<Self>, create: &CreateView, text: &str) -> Result<bool> {
         let kind = if create.materialized { Kind::MaterializedView } else { Kind::View };
-        let new = New { kind, name: &create.name, text, replace: create.or_replace };
-        self.make_way(new.name)?;
-        if create.if_not_exists && self.catalog.find(new.name).is_some() {
-            return Ok(false);
-        }
-        self.catalog.check_name(&new)?;
-        let plan = self.planner().logical(&create.query)?;
-        if create.materialized {
-            let mut query = DataFrame::new(self.clone(), plan);
-            query.on_error = create.on_error.unwrap_or_else(|| self.settings().on_error);
-            query.from_now = create.from_now;
-            self.create_view(new.name, &query, text, new.replace)?;
-            return Ok(true);
-        }
+        let existing = existing(create.or_replace, create.if_not_exists);
+        let Some(reserved) = self.claim(&New { kind, name: &create.name, text, existing })? else { return Ok(false) };
         // What fails in a plain view is for the query that reads it to say. It is planned now, so that a query that can't
         // be maintained is refused where it is written.
-        let physical = self.planner().physical(&plan, Purpose::View, OnError::Fail)?;
-        let reserved = self.reserve(&new, None, &physical)?;
-        let properties = physical.nodes[physical.root].properties.clone();
-        let meta = ViewMeta {
-            id: reserved.node.id,
-            name: create.name.clone(),
-            schema: self.planner().view_schema(&plan, &physical)?,
-            bounded: properties.is_static,
-            properties,
-            errors: None,
-            definition: Some(plan),
+        let on_error = match create.materialized {
+            true => create.on_error.unwrap_or_else(|| self.settings().on_error),
+            false => OnError::Fail,
         };
+        let (logical, physical) = self.plan_for(&reserved, &create.query, Purpose::View, on_error)?;
+        let mut meta = self.view_meta(&reserved, &logical, &physical, on_error)?;
+        if create.materialized {
+            self.install_view(reserved, physical, meta, create.from_now)?;
+            return Ok(true);
+        }
+        meta.definition = Some(logical);
         reserved.node.begin();
-        self.commit(reserved, Body::Plain)?;
-        self.planner_mut().register_view(meta);
+        self.commit(reserved, Body::Plain, |planner| planner.register_view(meta))?;
         Ok(true)
     }
 
-    /// Starts to maintain a query under a name, in the place of a view of that name if it `replaces` it.
-    pub fn create_view(self: &Arc<Self>, name: &str, query: &DataFrame, text: &str, replaces: bool) -> Result<View> {
-        let cancels = self.news().cancels();
+    /// Starts to maintain a query under a name.
+    pub fn create_view(self: &Arc<Self>, name: &str, query: &DataFrame) -> Result<View> {
+        let new = New { kind: Kind::MaterializedView, name, text: "", existing: Existing::Refuse };
+        let reserved = self.claim(&new)?.ok_or_else(|| Error::internal("a name is kept that was to be taken"))?;
         let physical = self.planner().physical(&query.plan, Purpose::View, query.on_error)?;
-        let new = New { kind: Kind::MaterializedView, name, text, replace: replaces };
-        let reserved = self.reserve(&new, Some(&query.plan), &physical)?;
+        self.bind(&reserved, &query.plan, &physical)?;
+        let meta = self.view_meta(&reserved, &query.plan, &physical, query.on_error)?;
+        let running = self.install_view(reserved, physical, meta, query.from_now)?;
+        Ok(View::new(self.clone(), name, running))
+    }
+
+    fn view_meta(
+        &self,
+        reserved: &Reserved<Body>,
+        logical: &LogicalPlan,
+        physical: &Plan,
+        on_error: OnError,
+    ) -> Result<ViewMeta> {
         let properties = physical.nodes[physical.root].properties.clone();
-        let meta = ViewMeta {
+        Ok(ViewMeta {
             id: reserved.node.id,
-            name: name.to_owned(),
-            schema: self.planner().view_schema(&query.plan, &physical)?,
+            name: reserved.node.name.clone(),
+            schema: self.planner().view_schema(logical, physical)?,
             bounded: properties.is_static,
             properties,
-            errors: (query.on_error == OnError::DeadLetter).then(|| physical.errors()),
+            errors: (on_error == OnError::DeadLetter).then(|| physical.errors()),
             definition: None,
-        };
-        let (reading, from_now) = (Reading::Live, query.from_now);
-        let how = How { reading, store: true, output: None, from_now, cancels };
+        })
+    }
+
+    fn install_view(
+        self: &Arc<Self>,
+        reserved: Reserved<Body>,
+        physical: Plan,
+        meta: ViewMeta,
+        from_now: bool,
+    ) -> Result<Arc<Running>> {
+        let cancels = self.news().cancels();
+        let how = How { reading: Reading::Live, store: true, output: None, from_now, cancels };
         let running = self.render(&reserved.node, physical, how)?;
-        self.commit(reserved, Body::Query(running.clone()))?;
-        self.planner_mut().register_view(meta);
-        Ok(View::new(self.clone(), name, running))
+        self.commit(reserved, Body::Query(running.clone()), |planner| planner.register_view(meta))?;
+        Ok(running)
     }
 
     /// Starts a query whose output is read as it comes.
@@ -99,8 +116,8 @@ impl Inner {
         };
         let physical = self.planner().physical(&query.plan, purpose, query.on_error)?;
         let kind = if reading == Reading::Bounded { Kind::Answer } else { Kind::Subscription };
-        let new = New { kind, name, text: "", replace: false };
-        let reserved = self.reserve(&new, Some(&query.plan), &physical)?;
+        let reserved = self.catalog.reserve(kind, name);
+        self.bind(&reserved, &query.plan, &physical)?;
         let outbox = match reading {
             // An answer is taken as it comes, by a reader that waits for its end.
             Reading::Bounded => Outbox::awaited(),
@@ -116,31 +133,27 @@ impl Inner {
         let published = running.published.clone();
         let live = reading == Reading::Live;
         let news = self.news().clone();
-        let interval = interval(trigger);
-        let reader = Reader::new(published, outbox, emitter, interval, live, news, cancels, self.workers);
-        self.commit(reserved, Body::Query(running.clone()))?;
+        let pace = pace(trigger, mode);
+        let reader = Reader::new(published, outbox, emitter, pace, live, news, cancels, self.workers);
+        self.commit(reserved, Body::Query(running.clone()), |_| {})?;
         Ok(Subscription::new(self.clone(), reader, running))
     }
 
     /// `CREATE SINK`; `None` where it is there already.
     pub fn create_sink_as(self: &Arc<Self>, create: &CreateSink, text: &str) -> Result<Option<Query>> {
-        let new = New { kind: Kind::Sink, name: &create.name, text, replace: create.or_replace };
-        self.make_way(new.name)?;
-        if create.if_not_exists && self.catalog.find(new.name).is_some() {
-            return Ok(None);
-        }
-        self.catalog.check_name(&new)?;
+        let existing = existing(create.or_replace, create.if_not_exists);
+        let new = New { kind: Kind::Sink, name: &create.name, text, existing };
+        let Some(reserved) = self.claim(&new)? else { return Ok(None) };
         let connector = create.connector.as_deref().ok_or_else(|| {
             Error::user(format!(
                 "sink '{}' needs WITH (connector = '..'), for example 'print' or 'filesystem'",
                 new.name
             ))
         })?;
-        let mut query = DataFrame::new(self.clone(), self.planner().logical(&create.query)?);
-        query.on_error = create.on_error.unwrap_or_else(|| self.settings().on_error);
-        let physical = self.planner().physical(&query.plan, Purpose::Output(create.mode), query.on_error)?;
-        self.start_planned_sink(&new, &query, physical, connector, &create.options, create.mode, create.trigger)
-            .map(Some)
+        let on_error = create.on_error.unwrap_or_else(|| self.settings().on_error);
+        let (_, physical) = self.plan_for(&reserved, &create.query, Purpose::Output(create.mode), on_error)?;
+        let output = Output { reserved, physical, from_now: false, mode: create.mode, trigger: create.trigger };
+        self.start_connector(output, connector, &create.options).map(Some)
     }
 
     /// Starts a query that writes to a connector.
@@ -153,29 +166,7 @@ impl Inner {
         mode: OutputMode,
         trigger: Trigger,
     ) -> Result<Query> {
-        let physical = self.planner().physical(&query.plan, Purpose::Output(mode), query.on_error)?;
-        // Its name is for messages: several can have it.
-        let new = New { kind: Kind::Subscription, name, text: "", replace: false };
-        self.start_planned_sink(&new, query, physical, connector, options, mode, trigger)
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "what a sink is")]
-    fn start_planned_sink(
-        self: &Arc<Self>,
-        new: &New<'_>,
-        query: &DataFrame,
-        physical: Plan,
-        connector: &str,
-        options: &Options,
-        mode: OutputMode,
-        trigger: Trigger,
-    ) -> Result<Query> {
-        let connector: Arc<dyn Connector> = self.registry.get(connector)?.clone();
-        let spec = sink_spec(new.name, options.clone(), &physical);
-        spec.checked(&*connector)?;
-        let open = || Ok(connector.sink(&spec, mode)?);
-        let guarantee = connector.sink_guarantee(&spec, mode);
-        self.start_writing(new, &query.plan, physical, query.from_now, mode, trigger, guarantee, open)
+        self.start_connector(self.output(name, query, mode, trigger)?, connector, options)
     }
 
     /// Starts a query that writes to a sink made in Rust.
@@ -187,27 +178,36 @@ impl Inner {
         trigger: Trigger,
         sink: Box<dyn Sink>,
     ) -> Result<Query> {
-        let physical = self.planner().physical(&query.plan, Purpose::Output(mode), query.on_error)?;
-        let new = New { kind: Kind::Subscription, name, text: "", replace: false };
-        let (guarantee, mut sink) = (SinkGuarantee::AtLeastOnce, Some(sink));
+        let mut sink = Some(sink);
         let open = move || sink.take().ok_or_else(|| Error::internal("a sink is opened twice"));
-        self.start_writing(&new, &query.plan, physical, query.from_now, mode, trigger, guarantee, open)
+        self.start_writing(self.output(name, query, mode, trigger)?, SinkGuarantee::AtLeastOnce, open)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what a sink is")]
+    /// An output that is no object of the session: its name is for messages, and several can have it.
+    fn output(&self, name: &str, query: &DataFrame, mode: OutputMode, trigger: Trigger) -> Result<Output> {
+        let physical = self.planner().physical(&query.plan, Purpose::Output(mode), query.on_error)?;
+        let reserved = self.catalog.reserve(Kind::Subscription, name);
+        self.bind(&reserved, &query.plan, &physical)?;
+        Ok(Output { reserved, physical, from_now: query.from_now, mode, trigger })
+    }
+
+    fn start_connector(self: &Arc<Self>, output: Output, connector: &str, options: &Options) -> Result<Query> {
+        let connector: Arc<dyn Connector> = self.registry.get(connector)?.clone();
+        let mode = output.mode;
+        let spec = sink_spec(&output.reserved.node.name, options.clone(), &output.physical);
+        spec.checked(&*connector)?;
+        let guarantee = connector.sink_guarantee(&spec, mode);
+        self.start_writing(output, guarantee, || Ok(connector.sink(&spec, mode)?))
+    }
+
     fn start_writing(
         self: &Arc<Self>,
-        new: &New<'_>,
-        logical: &LogicalPlan,
-        physical: Plan,
-        from_now: bool,
-        mode: OutputMode,
-        trigger: Trigger,
+        output: Output,
         guarantee: SinkGuarantee,
         mut open: impl FnMut() -> Result<Box<dyn Sink>>,
     ) -> Result<Query> {
+        let Output { reserved, physical, from_now, mode, trigger } = output;
         let cancels = self.news().cancels();
-        let reserved = self.reserve(new, Some(logical), &physical)?;
         let node = reserved.node.clone();
         let outbox = Arc::new(Outbox::awaited());
         let reading = if trigger == Trigger::AvailableNow { Reading::AvailableNow } else { Reading::Live };
@@ -224,23 +224,23 @@ impl Inner {
             emitter.begin(running.published.as_of());
             query.runs(running.clone());
             let (published, news) = (running.published.clone(), session.news().clone());
-            let live = reading == Reading::Live;
-            let interval = interval(trigger);
-            Ok(Reader::new(published, outbox, emitter, interval, live, news, cancels, session.workers))
+            let (live, pace) = (reading == Reading::Live, pace(trigger, mode));
+            Ok(Reader::new(published, outbox, emitter, pace, live, news, cancels, session.workers))
         };
         // What is replaced goes only once all is there, or where it keeps the place for itself.
-        let mut opened = || match (open(), self.catalog.find(new.name)) {
-            (Err(_), Some((_, Body::Sink(old)))) if new.replace => old.end().and_then(|_| open()),
+        let (replaces, name) = (reserved.replaces, reserved.node.name.clone());
+        let mut opened = || match (open(), self.catalog.find(&name)) {
+            (Err(_), Some((_, Body::Sink(old)))) if replaces => old.end().and_then(|_| open()),
             (opened, _) => opened,
         };
         if waits {
             let sink = opened()?;
-            self.commit(reserved, Body::Sink(query.clone()))?;
+            self.commit(reserved, Body::Sink(query.clone()), |_| {})?;
             query.write(self.clone(), start, sink)?;
         } else {
             let reader = start(&query)?;
             let sink = opened()?;
-            self.commit(reserved, Body::Sink(query.clone()))?;
+            self.commit(reserved, Body::Sink(query.clone()), |_| {})?;
             query.write(self.clone(), |_| Ok(reader), sink)?;
         }
         Ok(query)
@@ -248,9 +248,9 @@ impl Inner {
 
     /// The tables below a node whose rows can't be read again.
     fn read_once(&self, node: &Arc<Node>) -> Vec<String> {
-        let (mut below, mut names) = (node.reads.clone(), Vec::new());
+        let (mut below, mut names) = (node.reads().to_vec(), Vec::new());
         while let Some(node) = below.pop() {
-            below.extend(node.reads.iter().cloned());
+            below.extend(node.reads().iter().cloned());
             if let Some(Body::Table(run)) = self.catalog.body(node.id)
                 && (run.guarantee() == Guarantee::Once || matches!(run.declaration.origin, Origin::Memory))
             {
@@ -266,7 +266,18 @@ impl Inner {
     /// of the kind and that is fine.
     pub fn drop_node(&self, kind: Kind, name: &str, cascade: bool, if_exists: bool) -> Result<Vec<String>> {
         self.make_way(name)?;
-        let Some(dropped) = self.catalog.remove_named(kind, name, cascade)? else {
+        let dropped = {
+            let mut planner = self.planner_mut();
+            let dropped = self.catalog.remove_named(kind, name, cascade)?;
+            for entry in dropped.iter().flatten() {
+                // Its name can be another's by now.
+                if planner.is_current(&entry.node.name, entry.node.id) {
+                    Planner::drop(&mut planner, &entry.node.name);
+                }
+            }
+            dropped
+        };
+        let Some(dropped) = dropped else {
             return match if_exists {
                 true => Ok(Vec::new()),
                 false => Err(Error::user(format!("there is no {} '{name}'", kind.word()))),
@@ -276,13 +287,6 @@ impl Inner {
         let mut outcome = Ok(());
         for entry in dropped {
             let title = entry.node.title();
-            if matches!(entry.node.kind, Kind::Table | Kind::View | Kind::MaterializedView) {
-                let mut planner = self.planner_mut();
-                // Its name can be another's by now.
-                if planner.is_current(&entry.node.name, entry.node.id) {
-                    crate::sql::Planner::drop(&mut planner, &entry.node.name);
-                }
-            }
             match self.take_apart(entry) {
                 Ok(None) => titles.push(title),
                 Ok(Some(error)) => titles.push(format!("{title} (its last write failed: {})", error.message())),
@@ -293,10 +297,12 @@ impl Inner {
     }
 }
 
-fn interval(trigger: Trigger) -> Option<std::time::Duration> {
-    match trigger {
-        Trigger::Continuous | Trigger::AvailableNow => None,
-        Trigger::Within(interval) | Trigger::Every(interval) => Some(interval),
+/// When a trigger gives out what is closed: what is available now is one result where results are whole.
+fn pace(trigger: Trigger, mode: OutputMode) -> Pace {
+    match (trigger, mode) {
+        (Trigger::Within(interval) | Trigger::Every(interval), _) => Pace::Every(interval),
+        (Trigger::AvailableNow, OutputMode::Complete) => Pace::AtEnd,
+        (Trigger::Continuous | Trigger::AvailableNow, _) => Pace::AtOnce,
     }
 }
 

@@ -9,20 +9,26 @@ use headwater_connectors::{Options, Reach, TableSpec};
 use super::running::Body;
 use super::session::Inner;
 use super::settings::RuntimeMode;
-use crate::catalog::{Kind, New};
+use crate::catalog::{Existing, Kind, New, Reserved};
 use crate::error::{Error, Result};
 use crate::intake::{Declaration, EventTime, Origin, Run, split};
 use crate::sql::CreateTable;
 
+/// What a statement does with what has its name.
+pub(super) fn existing(or_replace: bool, if_not_exists: bool) -> Existing {
+    match (or_replace, if_not_exists) {
+        (true, _) => Existing::Replace,
+        (false, true) => Existing::Keep,
+        (false, false) => Existing::Refuse,
+    }
+}
+
 impl Inner {
     /// `CREATE TABLE`: whether it is there now, and was not before.
     pub fn create_table(&self, create: &CreateTable, text: &str) -> Result<bool> {
-        let new = New { kind: Kind::Table, name: &create.name, text, replace: create.or_replace };
-        self.make_way(new.name)?;
-        if create.if_not_exists && self.catalog.find(new.name).is_some() {
-            return Ok(false);
-        }
-        self.catalog.check_name(&new)?;
+        let existing = existing(create.or_replace, create.if_not_exists);
+        let new = New { kind: Kind::Table, name: &create.name, text, existing };
+        let Some(reserved) = self.claim(&new)? else { return Ok(false) };
         if !create.primary_key.is_empty() {
             return Err(Error::user(
                 "PRIMARY KEY is not supported yet: a table is a multiset of rows, and nothing would keep the key. Leave it \
@@ -32,24 +38,27 @@ impl Inner {
         let watermark = create.watermark.as_ref().map(|w| (w.column.clone(), Duration::from_micros(w.delay_us)));
         let (connector, options) = (create.connector.as_deref(), create.options.clone());
         let declaration = self.declare(new.name, connector, options, create.schema.clone(), watermark, text)?;
-        self.add_table(declaration, create.or_replace)?;
+        self.add(reserved, declaration)?;
         Ok(true)
     }
 
     /// Adds a declared table, in the place of one of its name if it `replaces` it; it is read once a query needs it.
     pub fn add_table(&self, declaration: Declaration, replaces: bool) -> Result<()> {
+        let (name, text) = (&declaration.name, &declaration.text);
+        match self.claim(&New { kind: Kind::Table, name, text, existing: existing(replaces, false) })? {
+            Some(reserved) => self.add(reserved, declaration),
+            None => Ok(()),
+        }
+    }
+
+    fn add(&self, reserved: Reserved<Body>, declaration: Declaration) -> Result<()> {
         let declaration = Arc::new(declaration);
-        let (name, text) = (declaration.name.clone(), declaration.text.clone());
-        let new = New { kind: Kind::Table, name: &name, text: &text, replace: replaces };
-        let reserved = self.take_name(&new, &[])?;
         let run = Run::new(declaration.clone(), reserved.node.clone(), &self.fabric.context);
         if !matches!(declaration.origin, Origin::Connector(..)) {
             reserved.node.begin();
         }
         let meta = declaration.meta(reserved.node.id);
-        self.commit(reserved, Body::Table(run))?;
-        self.planner_mut().register_table(meta);
-        Ok(())
+        self.commit(reserved, Body::Table(run), |planner| planner.register_table(meta))
     }
 
     /// A declaration of a table from its options; infers the columns where none are given.

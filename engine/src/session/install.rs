@@ -11,11 +11,12 @@ use headwater_operators::time::{SINCE_EVER, Time};
 use super::attach::Attach;
 use super::running::{Body, Running};
 use super::session::Inner;
-use crate::catalog::{Entry, New, Node, NodeId, Reserved};
+use crate::catalog::{Claim, Entry, Existing, New, Node, Reserved};
 use crate::error::{Error, Result};
 use crate::intake::{Reading, Run};
-use crate::plan::{Plan, Relation};
+use crate::plan::{OnError, Plan, Purpose, Relation};
 use crate::render::codec::Codec;
+use crate::sql::{Planner, Query, scanned};
 use crate::worker::{Command, Contents, Hold, Outbox, Published, describe};
 
 /// How a planned query is to run.
@@ -32,32 +33,52 @@ pub(super) struct How {
 }
 
 impl Inner {
-    /// Makes a node for a query, over what its plan reads. The plan was made from `logical`, if it was given.
-    pub(super) fn reserve(&self, new: &New<'_>, logical: Option<&LogicalPlan>, plan: &Plan) -> Result<Reserved<Body>> {
-        if let Some(logical) = logical {
-            self.planner().check_current(logical)?;
+    /// Claims a name, after what other statements are making under it; `None` where something has it and is kept. Errors as
+    /// [`Catalog::claim`], and that it was cancelled.
+    ///
+    /// [`Catalog::claim`]: crate::catalog::Catalog::claim
+    pub(super) fn claim(&self, new: &New<'_>) -> Result<Option<Reserved<Body>>> {
+        let cancels = self.news().cancels();
+        if new.existing == Existing::Replace {
+            self.make_way(new.name)?;
         }
-        let mut reads: Vec<NodeId> = Vec::new();
-        for relation in plan.relations() {
-            let (node, _) = self.relation(relation)?;
-            if !reads.contains(&node.id) {
-                reads.push(node.id);
-            }
-        }
-        self.take_name(new, &reads)
+        self.news().wait(cancels, || match self.catalog.claim(new) {
+            Ok(Claim::Busy) => None,
+            Ok(Claim::Mine(reserved)) => Some(Ok(Some(reserved))),
+            Ok(Claim::Kept) => Some(Ok(None)),
+            Err(error) => Some(Err(error)),
+        })?
     }
 
-    /// Reserves a node, after what other statements are making under its name. Errors as [`Catalog::reserve`].
+    /// Has a reserved node read what its plan reads; the plan was made from `logical`. Errors as [`Catalog::bind`].
     ///
-    /// [`Catalog::reserve`]: crate::catalog::Catalog::reserve
-    pub(super) fn take_name(&self, new: &New<'_>, reads: &[NodeId]) -> Result<Reserved<Body>> {
+    /// [`Catalog::bind`]: crate::catalog::Catalog::bind
+    pub(super) fn bind(&self, reserved: &Reserved<Body>, logical: &LogicalPlan, plan: &Plan) -> Result<()> {
+        let relations = plan.relations();
+        let scanned = scanned(logical)?;
+        let read = scanned.iter().filter(|(name, _)| relations.iter().any(|relation| relation.name() == name));
+        self.catalog.bind(reserved, &read.map(|(name, id)| (name.as_str(), *id)).collect::<Vec<_>>())
+    }
+
+    /// Plans a statement's query for a reserved node and binds that, anew as long as what it reads has come to be something
+    /// else meanwhile.
+    pub(super) fn plan_for(
+        &self,
+        reserved: &Reserved<Body>,
+        query: &Query,
+        purpose: Purpose,
+        on_error: OnError,
+    ) -> Result<(LogicalPlan, Plan)> {
         loop {
-            if new.kind.is_named() {
-                self.make_way(new.name)?;
-            }
-            match self.catalog.reserve(new, reads) {
-                Err(_) if new.kind.is_named() && self.catalog.is_being_made(new.name) => {}
-                reserved => return reserved,
+            let (logical, plan) = {
+                let planner = self.planner();
+                let logical = planner.logical(query)?;
+                let plan = planner.physical(&logical, purpose, on_error)?;
+                (logical, plan)
+            };
+            match self.bind(reserved, &logical, &plan) {
+                Err(_) if !self.planner().is_current_plan(&logical)? => {}
+                bound => return bound.map(|()| (logical, plan)),
             }
         }
     }
@@ -79,9 +100,20 @@ impl Inner {
         self.catalog.find(name).ok_or_else(|| Error::user(format!("there is no table or view '{name}'")))
     }
 
-    /// Makes a reserved node one to be seen, and takes apart what it replaces.
-    pub(super) fn commit(&self, reserved: Reserved<Body>, body: Body) -> Result<()> {
-        match self.catalog.commit(reserved, body)? {
+    /// Makes a reserved node one to be seen, by the planner too, and takes apart what it replaces.
+    pub(super) fn commit(
+        &self,
+        reserved: Reserved<Body>,
+        body: Body,
+        known: impl FnOnce(&mut Planner),
+    ) -> Result<()> {
+        let replaced = {
+            let mut planner = self.planner_mut();
+            let replaced = self.catalog.commit(reserved, body)?;
+            known(&mut planner);
+            replaced
+        };
+        match replaced {
             Some(old) => self.take_apart(old).map(|_| ()),
             None => Ok(()),
         }

@@ -156,7 +156,7 @@ impl Session {
 
     /// Starts to maintain a query under a name, for snapshots, subscriptions and other queries.
     pub fn create_view(&self, name: &str, query: &DataFrame) -> Result<View> {
-        self.0.create_view(name, query, "", false)
+        self.0.create_view(name, query)
     }
 
     /// A materialized view by name.

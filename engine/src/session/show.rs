@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 
 use super::running::Body;
 use super::session::Inner;
-use super::statements::Outcome;
+use super::statements::{Outcome, TableStatus};
 use crate::catalog::{Kind, Node};
 use crate::error::{Error, Result};
 use crate::sql::Show;
@@ -15,7 +15,7 @@ use crate::sql::Show;
 impl Inner {
     pub fn show(&self, show: &Show) -> Result<Outcome> {
         let rows = match show {
-            Show::Tables => self.nodes(|node| node.kind == Kind::Table)?,
+            Show::Tables => self.tables()?,
             Show::Views => self.nodes(|node| matches!(node.kind, Kind::View | Kind::MaterializedView))?,
             Show::Sinks => self.nodes(|node| node.kind == Kind::Sink)?,
             Show::Functions => text_table(&[("name", self.planner().functions())])?,
@@ -36,26 +36,50 @@ impl Inner {
         Ok(Outcome::Rows(rows))
     }
 
-    fn nodes(&self, wanted: impl Fn(&Node) -> bool) -> Result<RecordBatch> {
-        let (mut names, mut kinds, mut states) = (Vec::new(), Vec::new(), Vec::new());
-        for (node, body) in self.catalog.named().into_iter().filter(|(node, _)| wanted(node)) {
-            names.push(node.name.clone());
-            let kind = match (&body, node.kind) {
-                (Body::Table(run), _) => {
-                    if run.declaration.is_static {
-                        "batch"
-                    } else {
-                        "stream"
-                    }
-                }
-                (_, Kind::MaterializedView) => "materialized",
-                (_, kind) => kind.word(),
-            };
-            kinds.push(kind.to_owned());
-            states.push(node.state().word().to_owned());
+    /// The tables, with how many rows have come and how many of those were late, how far behind and from where.
+    fn tables(&self) -> Result<RecordBatch> {
+        let (mut known, mut counts) = (Vec::new(), [Vec::new(), Vec::new()]);
+        let mut lateness = Vec::new();
+        for (node, body) in self.catalog.named() {
+            let Body::Table(run) = &body else { continue };
+            let status = TableStatus::of(run);
+            let [rows, late] = &mut counts;
+            rows.push(i64::try_from(status.counts.rows).unwrap_or(i64::MAX));
+            late.push(i64::try_from(status.counts.late).unwrap_or(i64::MAX));
+            lateness.push(status.lateness());
+            known.push((node, body));
         }
-        text_table(&[("name", names), ("kind", kinds), ("state", states)])
+        let [rows, late] = counts.map(|counts| Arc::new(Int64Array::from(counts)) as ArrayRef);
+        let lateness = Arc::new(StringArray::from(lateness)) as ArrayRef;
+        let more = [("rows", rows), ("late", late), ("lateness", lateness)];
+        let of = states(&known)?;
+        let mut fields = of.schema().fields().to_vec();
+        let mut arrays = of.columns().to_vec();
+        for (name, array) in more {
+            fields.push(Arc::new(Field::new(name, array.data_type().clone(), false)));
+            arrays.push(array);
+        }
+        Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
     }
+
+    fn nodes(&self, wanted: impl Fn(&Node) -> bool) -> Result<RecordBatch> {
+        states(&self.catalog.named().into_iter().filter(|(node, _)| wanted(node)).collect::<Vec<_>>())
+    }
+}
+
+/// What nodes are, and where in their lives.
+fn states(nodes: &[(Arc<Node>, Body)]) -> Result<RecordBatch> {
+    let kind = |(node, body): &(Arc<Node>, Body)| match (body, node.kind) {
+        (Body::Table(run), _) if run.declaration.is_static => "batch".to_owned(),
+        (Body::Table(_), _) => "stream".to_owned(),
+        (_, Kind::MaterializedView) => "materialized".to_owned(),
+        (_, kind) => kind.word().to_owned(),
+    };
+    text_table(&[
+        ("name", nodes.iter().map(|(node, _)| node.name.clone()).collect()),
+        ("kind", nodes.iter().map(kind).collect()),
+        ("state", nodes.iter().map(|(node, _)| node.state().word().to_owned()).collect()),
+    ])
 }
 
 pub(super) fn text_table(columns: &[(&str, Vec<String>)]) -> Result<RecordBatch> {

@@ -10,7 +10,7 @@ use super::session::{Inner, Session};
 use super::sinks::Query;
 use crate::catalog::Kind;
 use crate::error::Result;
-use crate::intake::IntakeCounts;
+use crate::intake::{IntakeCounts, Run};
 use crate::sql::{self, CreateSink, CreateTable, CreateView, DropKind, Parsed, Show, Statement};
 
 /// What a statement did.
@@ -46,6 +46,36 @@ pub struct TableStatus {
     pub frontier: Option<i64>,
 }
 
+impl TableStatus {
+    pub(super) fn of(run: &Run) -> Self {
+        TableStatus {
+            name: run.declaration.name.clone(),
+            state: run.node.state().word(),
+            counts: run.counts(),
+            late_splits: run.late_splits(),
+            progress: run.progress(),
+            frontier: run.frontier().map(to_micros),
+        }
+    }
+
+    /// How late its late rows are and where most of them came from; empty where none are.
+    pub fn lateness(&self) -> String {
+        const SHOWN: usize = 3;
+        if self.counts.late == 0 {
+            return String::new();
+        }
+        let behind = self.counts.behind_us as f64 / 1e6;
+        let from: Vec<_> =
+            self.late_splits.iter().take(SHOWN).map(|(split, rows)| format!("{rows} of {split}")).collect();
+        let from = match self.late_splits.len() {
+            0 => String::new(),
+            splits if splits <= SHOWN => format!(" ({})", from.join(", ")),
+            splits => format!(" ({}, and of {} more)", from.join(", "), splits - SHOWN),
+        };
+        format!("up to {behind} s behind{from}")
+    }
+}
+
 impl Session {
     /// Executes statements one after another. A bare query is given back, not run.
     ///
@@ -62,15 +92,7 @@ impl Session {
 
     /// How the tables are doing.
     pub fn tables(&self) -> Vec<TableStatus> {
-        let status = |run: Arc<crate::intake::Run>| TableStatus {
-            name: run.declaration.name.clone(),
-            state: run.node.state().word(),
-            counts: run.counts(),
-            late_splits: run.late_splits(),
-            progress: run.progress(),
-            frontier: run.frontier().map(to_micros),
-        };
-        self.0.runs().into_iter().map(status).collect()
+        self.0.runs().iter().map(|run| TableStatus::of(run)).collect()
     }
 }
 
@@ -103,8 +125,7 @@ impl Inner {
 
     fn create_table_statement(&self, create: &CreateTable, text: &str) -> Result<Outcome> {
         let name = &create.name;
-        let created = self.kept(self.create_table(create, text), create.if_not_exists, name)?;
-        Ok(Outcome::Done(match created.unwrap_or(false) {
+        Ok(Outcome::Done(match self.create_table(create, text)? {
             true => format!("created table '{name}'"),
             false => format!("table '{name}' exists already"),
         }))
@@ -112,8 +133,7 @@ impl Inner {
 
     fn create_view_statement(self: &Arc<Self>, create: &CreateView, text: &str) -> Result<Outcome> {
         let name = &create.name;
-        let created = self.kept(self.create_view_as(create, text), create.if_not_exists, name)?;
-        Ok(Outcome::Done(match (created.unwrap_or(false), create.materialized) {
+        Ok(Outcome::Done(match (self.create_view_as(create, text)?, create.materialized) {
             (false, _) => format!("view '{name}' exists already"),
             (true, true) => format!("created materialized view '{name}'"),
             (true, false) => format!("created view '{name}'"),
@@ -121,19 +141,10 @@ impl Inner {
     }
 
     fn create_sink_statement(self: &Arc<Self>, create: &CreateSink, text: &str) -> Result<Outcome> {
-        let created = self.kept(self.create_sink_as(create, text), create.if_not_exists, &create.name)?;
-        Ok(match created.flatten() {
+        Ok(match self.create_sink_as(create, text)? {
             Some(query) => Outcome::Sink(query),
             None => Outcome::Done(format!("sink '{}' exists already", create.name)),
         })
-    }
-
-    /// What a statement has created; `None` where it was to leave what has the name, and somebody else was faster.
-    fn kept<T>(&self, created: Result<T>, if_not_exists: bool, name: &str) -> Result<Option<T>> {
-        match created {
-            Err(_) if if_not_exists && self.catalog.find(name).is_some() => Ok(None),
-            created => created.map(Some),
-        }
     }
 
     fn drop_statement(&self, drop: &sql::Drop) -> Result<Outcome> {

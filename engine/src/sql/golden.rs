@@ -21,6 +21,7 @@ fn table(name: &str, columns: &[(&str, DataType)]) -> TableMeta {
         schema: Arc::new(Schema::new(fields)),
         event_time: None,
         bounded: false,
+        reading_order: None,
         is_static: false,
         append_only: true,
         taken_back: false,
@@ -95,7 +96,7 @@ fn outcome(planner: &Planner, text: &str) -> String {
     match planner.physical(&plan, purpose, on_error) {
         Ok(plan) => {
             check(&plan);
-            explain::explain(&plan).trim_end().to_string()
+            explain::explain(&plan, &|_| None).trim_end().to_string()
         }
         Err(error) => format!("error: {error}"),
     }

@@ -27,5 +27,6 @@ mod tests;
 pub use crate::logical::{HopNode, parse_duration, window_expr, window_udf};
 pub use ddl::{output_mode, trigger};
 pub use parse::{parse, parse_query, parse_scalar};
+pub(crate) use planner::scanned;
 pub use planner::{Changes, Planner};
 pub use statement::*;

@@ -335,7 +335,7 @@ fn plans_mean_what_datafusion_answers() {
                 if found != expected {
                     wrong.push(format!(
                         "round {round}: {query}\nfound {found:#?}\nexpected {expected:#?}\n{}",
-                        crate::plan::explain::explain(&plan)
+                        crate::plan::explain::explain(&plan, &|_| None)
                     ));
                 }
             }

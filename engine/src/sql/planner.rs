@@ -74,24 +74,9 @@ impl Planner {
         }
     }
 
-    /// Errors: the plan reads a table or a view that was dropped or replaced since the plan was made.
-    pub fn check_current(&self, plan: &LogicalPlan) -> Result<()> {
-        let mut gone = None;
-        plan.apply_with_subqueries(|node| {
-            if let LogicalPlan::TableScan(scan) = node
-                && let Some(source) = scan.source.downcast_ref::<RelationSource>()
-                && !self.is_current(source.relation.name(), source.id)
-            {
-                gone = Some(source.relation.name().to_owned());
-            }
-            Ok(TreeNodeRecursion::Continue)
-        })?;
-        match gone {
-            Some(name) => Err(Error::user(format!(
-                "'{name}' was dropped or replaced since the query was built: build the query again"
-            ))),
-            None => Ok(()),
-        }
+    /// Whether all that the plan reads is there as it was when the plan was made.
+    pub fn is_current_plan(&self, plan: &LogicalPlan) -> Result<bool> {
+        Ok(scanned(plan)?.iter().all(|(name, id)| self.is_current(name, *id)))
     }
 
     /// Adds a scalar function, replacing one of the same name.
@@ -294,11 +279,18 @@ impl Planner {
     fn explained(&self, plan: &LogicalPlan, kind: ExplainKind, on_error: OnError) -> Result<String> {
         let optimized = self.optimized(plan, on_error)?;
         let logical = optimized.display_indent().to_string();
+        let order_of = |name: &str| match self.relations.get(name) {
+            Some(Entry::Table(table)) => table.reading_order.clone(),
+            Some(Entry::View(_)) | None => None,
+        };
+        let physical = || -> Result<String> {
+            Ok(explain::explain(&lower::lower(&optimized, Purpose::View, on_error)?, &order_of))
+        };
         Ok(match kind {
             ExplainKind::Logical => logical,
-            ExplainKind::Physical => explain::explain(&lower::lower(&optimized, Purpose::View, on_error)?),
+            ExplainKind::Physical => physical()?,
             ExplainKind::Both => {
-                let physical = explain::explain(&lower::lower(&optimized, Purpose::View, on_error)?);
+                let physical = physical()?;
                 format!("logical plan\n{}\n\nincremental plan\n{physical}", logical.trim_end())
             }
         })
@@ -309,4 +301,18 @@ impl Planner {
 fn shielded<R>(work: impl FnOnce() -> Result<R>) -> Result<R> {
     let outcome = shield::ample(|| shield::caught(work));
     outcome.unwrap_or_else(|message| Err(Error::internal(format!("planning failed: {message}"))))
+}
+
+/// The tables and views that a plan reads, by name, with their ids.
+pub(crate) fn scanned(plan: &LogicalPlan) -> Result<Vec<(String, u64)>> {
+    let mut scanned = Vec::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Some(source) = scan.source.downcast_ref::<RelationSource>()
+        {
+            scanned.push((source.relation.name().to_owned(), source.id));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(scanned)
 }

@@ -37,6 +37,8 @@ pub(super) struct Installed {
     pub faults: Option<Store>,
     /// Queries whose arrangements it reads.
     pub uses: HashSet<u64>,
+    /// How many queries use its arrangements.
+    pub users: usize,
     pub offers: Vec<ArrangementId>,
     /// Whether nobody wants its output any more.
     pub dropped: bool,

@@ -116,8 +116,8 @@ impl WorkerState {
 
     /// Ends all dataflows.
     fn end(mut self, worker: &mut Worker) {
-        self.queries.values_mut().for_each(|query| query.dropped = true);
-        self.sweep(worker);
+        let all: Vec<u64> = self.queries.keys().copied().collect();
+        all.into_iter().for_each(|id| self.drop_query(worker, id));
     }
 
     fn feed(&mut self, id: FeedId) -> &mut Feed {
@@ -182,12 +182,7 @@ impl WorkerState {
     fn command(&mut self, worker: &mut Worker, command: Command) {
         match command {
             Command::AddQuery { spec, local } => self.add(worker, &spec, &local),
-            Command::DropQuery(id) => {
-                if let Some(query) = self.queries.get_mut(&id) {
-                    query.dropped = true;
-                    self.sweep(worker);
-                }
-            }
+            Command::DropQuery(id) => self.drop_query(worker, id),
             Command::Peek { query, as_of, reply } => {
                 let store = self.queries.get_mut(&query).and_then(|q| q.store.as_mut());
                 let gone = || Err(Error::user("the view was dropped"));
@@ -197,25 +192,34 @@ impl WorkerState {
         }
     }
 
-    /// Takes away dropped queries, except those whose arrangements others still read.
-    fn sweep(&mut self, worker: &mut Worker) {
-        loop {
-            let dropped = self.queries.iter().filter(|(_, query)| query.dropped).map(|(id, _)| *id);
-            let used = |id: &u64| self.queries.values().any(|query| query.uses.contains(id));
-            let Some(id) = dropped.into_iter().find(|id| !used(id)) else { break };
-            if let Some(query) = self.queries.remove(&id) {
-                query.offers.iter().for_each(|offer| {
-                    self.shared.remove(offer);
-                });
-                for id in query.feeds {
-                    if let Some(feed) = self.feeds.get_mut(&id) {
-                        feed.unsubscribe(query.published.id());
-                        if feed.is_unused() {
-                            self.feeds.remove(&id);
-                        }
+    /// Takes a query away once nobody reads its arrangements any more, and then those that only it kept.
+    fn drop_query(&mut self, worker: &mut Worker, id: u64) {
+        let mut unwanted = vec![id];
+        if let Some(query) = self.queries.get_mut(&id) {
+            query.dropped = true;
+        }
+        while let Some(id) = unwanted.pop() {
+            if self.queries.get(&id).is_none_or(|query| !query.dropped || query.users > 0) {
+                continue;
+            }
+            let Some(query) = self.queries.remove(&id) else { continue };
+            query.offers.iter().for_each(|offer| {
+                self.shared.remove(offer);
+            });
+            for id in query.feeds {
+                if let Some(feed) = self.feeds.get_mut(&id) {
+                    feed.unsubscribe(query.published.id());
+                    if feed.is_unused() {
+                        self.feeds.remove(&id);
                     }
                 }
-                worker.drop_dataflow(query.dataflow);
+            }
+            worker.drop_dataflow(query.dataflow);
+            for used in query.uses {
+                if let Some(other) = self.queries.get_mut(&used) {
+                    other.users -= 1;
+                    unwanted.push(used);
+                }
             }
         }
     }
@@ -274,10 +278,15 @@ impl WorkerState {
             feeds.push(feed);
         }
         let (uses, offers) = (wiring.uses, wiring.offers);
+        for used in &uses {
+            if let Some(other) = self.queries.get_mut(used) {
+                other.users += 1;
+            }
+        }
         let published = published.clone();
-        let (dropped, settling) = (false, 0);
+        let (dropped, users, settling) = (false, 0, 0);
         let installed =
-            Installed { published, dataflow, feeds, store, errors, faults, uses, offers, dropped, settling };
+            Installed { published, dataflow, feeds, store, errors, faults, uses, users, offers, dropped, settling };
         self.queries.insert(spec.id, installed);
         self.in_turn.push_back(spec.id);
     }

@@ -529,3 +529,35 @@ fn every_wait_can_be_cancelled() {
     });
     at_once(move || session.execute("DROP TABLE d CASCADE").map(|_| ())).unwrap();
 }
+
+#[test]
+fn late_rows_and_the_order_of_reading_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a.csv"), "ts,k\n2024-01-01T00:00:00,1\n2024-01-01T01:00:00,2\n").unwrap();
+    std::fs::write(
+        dir.path().join("b.csv"),
+        "ts,k\n2024-01-01T00:00:02,3\n2024-01-01T02:00:00,4\n2024-01-01T00:00:30,5\n2024-01-01T00:01:00,6\n",
+    )
+    .unwrap();
+    let session = Session::new().unwrap();
+    let with = format!("connector = 'filesystem', path = '{}', format = 'csv'", dir.path().display());
+    session.execute(&watermarked("t", &with)).unwrap();
+    session.execute(&watermarked("sorted", &format!("{with}, 'scan.order' = 'event-time'"))).unwrap();
+    let explained = |from: &str| match &session.execute(&format!("EXPLAIN SELECT count(*) FROM {from}")).unwrap()[0] {
+        headwater::Outcome::Text(text) => text.clone(),
+        _ => panic!("EXPLAIN gives text"),
+    };
+    says(explained("t"), &["Get t", "reading the file furthest behind in event time first"]);
+    says(explained("sorted"), &["the rows of each sorted by event time"]);
+    session.execute(&format!("CREATE MATERIALIZED VIEW v AS {}", HOURS.replace(" c ", " t "))).unwrap();
+    eventually("it is read", || session.view("v").unwrap().frontier().is_none());
+    let headwater::Outcome::Rows(shown) = session.execute("SHOW TABLES").unwrap().remove(0) else { panic!("rows") };
+    assert_eq!(
+        multiset(&shown, None).into_keys().collect::<Vec<_>>(),
+        [
+            ["sorted", "stream", "starting", "0", "0", ""].map(str::to_owned),
+            ["t", "stream", "ended", "6", "2", &format!("up to 7170 s behind (2 of {}/b.csv)", dir.path().display())]
+                .map(str::to_owned)
+        ]
+    );
+}

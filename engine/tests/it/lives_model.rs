@@ -542,8 +542,10 @@ impl Life {
     fn refuse_write(&mut self) {
         let sinks = self.names(|node| node.kind() == Kind::Sink);
         let Some(name) = self.pick(&sinks) else { return };
-        let Some(Node::Sink(sink)) = self.model.nodes.get(&name) else { return };
+        let Some(Node::Sink(sink)) = self.model.nodes.get_mut(&name) else { return };
         let record = sink.record;
+        // From its next write on it has failed, and when that is, is not known here.
+        sink.fate = sink.fate.max(Fate::Unclear);
         self.say(format!("sink {name} refuses"));
         self.rig.record(record, |record| record.refuse = true);
     }

@@ -198,11 +198,13 @@ fn available_now_ends_and_gives_what_was_there() {
         let expected = oracle::multiset(&session.sql(sql).unwrap().collect().unwrap(), None);
         for mode in [OutputMode::Changelog, OutputMode::Update, OutputMode::Complete] {
             let mut once = subscribe(&session, sql, mode, Trigger::AvailableNow);
-            let mut table = Table::default();
+            let (mut table, mut emissions) = (Table::default(), 0);
             while let Some(emission) = next(&mut once) {
                 table.take(&emission, 1);
+                emissions += 1;
             }
             assert_eq!(table.0, expected, "{mode:?}");
+            assert!(mode != OutputMode::Complete || emissions == 1, "a whole result {emissions} times");
         }
         // The table goes on.
         let schema = session.table("t").unwrap().schema();
