@@ -154,7 +154,14 @@ impl<B: Clone> Catalog<B> {
         self.enter(&mut self.lock(), kind, name, "", false)
     }
 
-    fn enter(self: &Arc<Self>, inner: &mut Inner<B>, kind: Kind, name: &str, text: &str, replaces: bool) -> Reserved<B> {
+    fn enter(
+        self: &Arc<Self>,
+        inner: &mut Inner<B>,
+        kind: Kind,
+        name: &str,
+        text: &str,
+        replaces: bool,
+    ) -> Reserved<B> {
         let id = inner.next;
         inner.next += 1;
         let node = Node::new(id, kind, name.to_owned(), self.news.clone());
@@ -192,23 +199,18 @@ impl<B: Clone> Catalog<B> {
 
     /// Makes a reserved node one to be seen, under its name; gives back what had the name, to be taken apart.
     ///
-    /// Errors: what had the name has come to be read meanwhile, or the node was dropped with what it reads; it is then gone.
-    pub fn commit(&self, mut reserved: Reserved<B>, body: B) -> Result<Option<Entry<B>>> {
+    /// Errors: what had the name has come to be read meanwhile, or the node was dropped with what it reads.
+    pub fn commit(&self, reserved: &mut Reserved<B>, body: B) -> Result<Option<Entry<B>>> {
         let mut inner = self.lock();
         let node = reserved.node.clone();
         if !inner.entries.contains_key(&node.id) {
-            drop(inner);
             return Err(Error::user(format!("what the {} reads was dropped meanwhile", node.title())));
         }
         let holder = inner.names.get(&node.name).copied().filter(|id| *id != node.id && node.kind.is_named());
         let mut old = None;
         if let Some(holder) = holder {
-            if let Some(entry) = inner.entries.get(&holder)
-                && let Err(read) = inner.unread(&entry.node.clone())
-            {
-                drop(inner);
-                drop(reserved);
-                return Err(read);
+            if let Some(entry) = inner.entries.get(&holder) {
+                inner.unread(&entry.node)?;
             }
             old = inner.take(holder);
         }
@@ -236,15 +238,17 @@ impl<B: Clone> Catalog<B> {
         self.lock().named(name).is_some_and(|entry| entry.body.is_none())
     }
 
-    /// Whether what is called `name` is read, and only by what goes by itself: answers that are being computed, and readers
-    /// of nothing but what has come to its end.
+    /// Whether what is called `name` is read, and only by what may go by itself: answers that are being computed, readers of
+    /// nothing but what has come to its end, and what a statement is still making, which may yet fail.
     pub fn is_soon_unread(&self, name: &str) -> bool {
         let inner = self.lock();
         let Some(entry) = inner.named(name) else { return false };
         let goes = |reader: &Arc<Node>| {
             let view = matches!(reader.kind, Kind::View | Kind::MaterializedView);
-            let at_end = || reader.reads().iter().all(|below| !below.state().is_living());
-            reader.kind == Kind::Answer || (!view && at_end())
+            // A plain view has no end of its own.
+            let at_end = || reader.reads().iter().all(|below| below.kind == Kind::View || !below.state().is_living());
+            let made = || inner.entries.get(&reader.id).is_some_and(|entry| entry.body.is_some());
+            reader.kind == Kind::Answer || !made() || (!view && at_end())
         };
         let holders: Vec<_> = inner.holders(&entry.node).collect();
         !holders.is_empty() && holders.iter().all(goes)
@@ -358,13 +362,13 @@ mod tests {
     }
 
     fn add(catalog: &Arc<Catalog<u8>>, kind: Kind, name: &str, reads: &[NodeId]) -> Result<NodeId> {
-        let reserved = match kind.is_named() {
+        let mut reserved = match kind.is_named() {
             true => claim(catalog, &New { kind, name, ..NEW })?,
             false => catalog.reserve(kind, name),
         };
         catalog.bind(&reserved, &reads.iter().map(|id| ("it", *id)).collect::<Vec<_>>())?;
         let id = reserved.node.id;
-        catalog.commit(reserved, 0).map(|_| id)
+        catalog.commit(&mut reserved, 0).map(|_| id)
     }
 
     #[test]
@@ -389,13 +393,16 @@ mod tests {
     fn what_is_dropped_while_it_is_made_does_not_come() -> Result<()> {
         let catalog: Arc<Catalog<u8>> = Arc::default();
         let table = add(&catalog, Kind::Table, "t", &[])?;
-        let reserved = claim(&catalog, &New { kind: Kind::MaterializedView, name: "v", ..NEW })?;
+        let mut reserved = claim(&catalog, &New { kind: Kind::MaterializedView, name: "v", ..NEW })?;
         catalog.bind(&reserved, &[("t", table)])?;
         assert!(catalog.remove_named(Kind::Table, "t", true)?.is_some());
-        assert!(catalog.commit(reserved, 0).is_err());
+        assert!(catalog.commit(&mut reserved, 0).is_err());
+        drop(reserved);
         assert!(catalog.find("v").is_none() && catalog.named().is_empty() && !catalog.is_being_made("v"));
         let again = claim(&catalog, &New { kind: Kind::MaterializedView, name: "v", ..NEW })?;
-        assert!(catalog.bind(&again, &[("t", table)]).is_err_and(|error| error.to_string().contains("'t' was dropped")));
+        assert!(
+            catalog.bind(&again, &[("t", table)]).is_err_and(|error| error.to_string().contains("'t' was dropped"))
+        );
         Ok(())
     }
 
@@ -423,9 +430,9 @@ mod tests {
         let new = New { kind: Kind::Sink, name: "s", text: "new", existing: Existing::Replace };
         drop(claim(&catalog, &new)?);
         assert_eq!(catalog.text("s").as_deref(), Some(""));
-        let reserved = claim(&catalog, &new)?;
+        let mut reserved = claim(&catalog, &new)?;
         assert_eq!(catalog.text("s").as_deref(), Some(""));
-        assert!(catalog.commit(reserved, 1)?.is_some());
+        assert!(catalog.commit(&mut reserved, 1)?.is_some());
         assert_eq!((catalog.text("s").as_deref(), catalog.named().len()), (Some("new"), 1));
         assert!(catalog.claim(&New { kind: Kind::Table, ..new }).is_err());
         Ok(())

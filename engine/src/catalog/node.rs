@@ -255,8 +255,11 @@ impl Node {
         self.change(|state| (!state.is_living()).then_some(State::Starting));
     }
 
-    /// From here on its end makes nothing final, nor that of what reads it.
+    /// From here on its end makes nothing final, nor that of what reads it. A plain view has none.
     pub fn forgo_end(&self) {
+        if self.kind == Kind::View {
+            return;
+        }
         self.end.stop();
         self.readers().iter().for_each(|reader| reader.forgo_end());
     }
@@ -273,9 +276,9 @@ impl Node {
         self.change(|state| state.is_living().then_some(last));
     }
 
-    /// It can't go on, and so can't what reads it.
+    /// It can't go on, and so can't what reads it. A plain view is but a name: who reads by it reads what it reads.
     pub fn fail(&self, error: Error) {
-        if !self.change(|state| state.is_living().then(|| State::Failed(error.clone()))) {
+        if self.kind == Kind::View || !self.change(|state| state.is_living().then(|| State::Failed(error.clone()))) {
             return;
         }
         if let Some(notice) = &*lock(&self.notice) {

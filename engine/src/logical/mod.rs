@@ -1,11 +1,13 @@
 //! What queries hold beyond DataFusion's own words, below both the text that says it and the plan that does it: windows,
-//! lengths of time, and the mark of what is NULL where it fails.
+//! lengths of time, and the marks of what is NULL where it fails and of what is read through a view.
 
 mod duration;
 mod or_null;
+mod through;
 mod window;
 
 pub use duration::parse_duration;
 pub(crate) use or_null::{is_or_null, or_null};
+pub(crate) use through::Through;
 pub(crate) use window::{HOP_PLACE, WINDOW, as_window, window_size};
 pub use window::{HopNode, window_expr, window_udf};

@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::logical_expr::{LogicalPlan, TableSource};
 
 use super::{Properties, Relation, Watermark};
+use crate::logical::Through;
 
 /// A table's columns and what holds of its rows.
 #[derive(Clone, Debug)]
@@ -132,7 +133,7 @@ impl RelationSource {
             schema: meta.schema.clone(),
             properties: meta.properties.clone(),
             bounded: meta.bounded,
-            definition: meta.definition.clone(),
+            definition: meta.definition.clone().map(|query| Through::mark(&meta.name, meta.id, query)),
         }
     }
 }

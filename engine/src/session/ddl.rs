@@ -265,18 +265,20 @@ impl Inner {
     /// Drops what is called `name`, and with `cascade` what reads it: their titles, in order. None, if there is nothing
     /// of the kind and that is fine.
     pub fn drop_node(&self, kind: Kind, name: &str, cascade: bool, if_exists: bool) -> Result<Vec<String>> {
-        self.make_way(name)?;
-        let dropped = {
+        let dropped = self.once_unread(name, || {
             let mut planner = self.planner_mut();
-            let dropped = self.catalog.remove_named(kind, name, cascade)?;
-            for entry in dropped.iter().flatten() {
+            let dropped = match self.catalog.remove_named(kind, name, cascade) {
+                Ok(None) if self.catalog.is_being_made(name) => return None,
+                dropped => dropped,
+            };
+            for entry in dropped.iter().flatten().flatten() {
                 // Its name can be another's by now.
                 if planner.is_current(&entry.node.name, entry.node.id) {
                     Planner::drop(&mut planner, &entry.node.name);
                 }
             }
-            dropped
-        };
+            Some(dropped)
+        })?;
         let Some(dropped) = dropped else {
             return match if_exists {
                 true => Ok(Vec::new()),

@@ -11,7 +11,7 @@ use headwater_operators::time::{SINCE_EVER, Time};
 use super::attach::Attach;
 use super::running::{Body, Running};
 use super::session::Inner;
-use crate::catalog::{Claim, Entry, Existing, New, Node, Reserved};
+use crate::catalog::{Claim, Entry, New, Node, Reserved};
 use crate::error::{Error, Result};
 use crate::intake::{Reading, Run};
 use crate::plan::{OnError, Plan, Purpose, Relation};
@@ -38,15 +38,22 @@ impl Inner {
     ///
     /// [`Catalog::claim`]: crate::catalog::Catalog::claim
     pub(super) fn claim(&self, new: &New<'_>) -> Result<Option<Reserved<Body>>> {
-        let cancels = self.news().cancels();
-        if new.existing == Existing::Replace {
-            self.make_way(new.name)?;
-        }
-        self.news().wait(cancels, || match self.catalog.claim(new) {
+        self.once_unread(new.name, || match self.catalog.claim(new) {
             Ok(Claim::Busy) => None,
             Ok(Claim::Mine(reserved)) => Some(Ok(Some(reserved))),
             Ok(Claim::Kept) => Some(Ok(None)),
             Err(error) => Some(Err(error)),
+        })
+    }
+
+    /// Does what is refused while others read what is called `name`, and waits for a moment while those are only such that go
+    /// by themselves; and for as long as it takes where there is nothing to be said yet. Errors: it was cancelled.
+    pub(super) fn once_unread<T>(&self, name: &str, mut attempt: impl FnMut() -> Option<Result<T>>) -> Result<T> {
+        const MOMENT: Duration = Duration::from_secs(1);
+        let (cancels, since) = (self.news().cancels(), Instant::now());
+        self.news().wait(cancels, || match attempt() {
+            Some(Err(_)) if since.elapsed() < MOMENT && self.catalog.is_soon_unread(name) => None,
+            outcome => outcome,
         })?
     }
 
@@ -56,8 +63,9 @@ impl Inner {
     pub(super) fn bind(&self, reserved: &Reserved<Body>, logical: &LogicalPlan, plan: &Plan) -> Result<()> {
         let relations = plan.relations();
         let scanned = scanned(logical)?;
-        let read = scanned.iter().filter(|(name, _)| relations.iter().any(|relation| relation.name() == name));
-        self.catalog.bind(reserved, &read.map(|(name, id)| (name.as_str(), *id)).collect::<Vec<_>>())
+        let is_read = |name: &str| relations.iter().any(|relation| relation.name() == name);
+        let read = scanned.iter().filter(|read| read.through || is_read(&read.name));
+        self.catalog.bind(reserved, &read.map(|read| (read.name.as_str(), read.id)).collect::<Vec<_>>())
     }
 
     /// Plans a statement's query for a reserved node and binds that, anew as long as what it reads has come to be something
@@ -83,18 +91,6 @@ impl Inner {
         }
     }
 
-    /// Waits until no other statement is making something of this name, and for a moment while what has the name is read
-    /// only by what goes by itself. Errors: it was cancelled.
-    pub(super) fn make_way(&self, name: &str) -> Result<()> {
-        const MOMENT: Duration = Duration::from_secs(1);
-        let (cancels, since) = (self.news().cancels(), Instant::now());
-        self.news().wait(cancels, || {
-            let waits =
-                self.catalog.is_being_made(name) || (since.elapsed() < MOMENT && self.catalog.is_soon_unread(name));
-            (!waits).then_some(())
-        })
-    }
-
     fn relation(&self, relation: &Relation) -> Result<(Arc<Node>, Body)> {
         let name = relation.name();
         self.catalog.find(name).ok_or_else(|| Error::user(format!("there is no table or view '{name}'")))
@@ -103,16 +99,22 @@ impl Inner {
     /// Makes a reserved node one to be seen, by the planner too, and takes apart what it replaces.
     pub(super) fn commit(
         &self,
-        reserved: Reserved<Body>,
+        mut reserved: Reserved<Body>,
         body: Body,
         known: impl FnOnce(&mut Planner),
     ) -> Result<()> {
-        let replaced = {
+        let mut known = Some(known);
+        let name = reserved.node.name.clone();
+        let replaced = self.once_unread(&name, || {
             let mut planner = self.planner_mut();
-            let replaced = self.catalog.commit(reserved, body)?;
-            known(&mut planner);
-            replaced
-        };
+            let replaced = self.catalog.commit(&mut reserved, body.clone());
+            if replaced.is_ok()
+                && let Some(known) = known.take()
+            {
+                known(&mut planner);
+            }
+            Some(replaced)
+        })?;
         match replaced {
             Some(old) => self.take_apart(old).map(|_| ()),
             None => Ok(()),

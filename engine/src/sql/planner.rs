@@ -19,6 +19,7 @@ use super::optimize::optimize;
 use super::parse::{parse_query, parse_scalar};
 use super::statement::{ExplainKind, Query, Scalar};
 use crate::error::{Error, Result};
+use crate::logical::Through;
 use crate::plan::catalog::{RelationSource, TableMeta, ViewMeta};
 use crate::plan::{OnError, Plan, Purpose, explain, lower};
 use crate::shield;
@@ -76,7 +77,7 @@ impl Planner {
 
     /// Whether all that the plan reads is there as it was when the plan was made.
     pub fn is_current_plan(&self, plan: &LogicalPlan) -> Result<bool> {
-        Ok(scanned(plan)?.iter().all(|(name, id)| self.is_current(name, *id)))
+        Ok(scanned(plan)?.iter().all(|read| self.is_current(&read.name, read.id)))
     }
 
     /// Adds a scalar function, replacing one of the same name.
@@ -262,7 +263,7 @@ impl Planner {
     pub fn optimized(&self, plan: &LogicalPlan, on_error: OnError) -> Result<LogicalPlan> {
         shielded(|| {
             check::depth(plan)?;
-            Ok(optimize(plan.clone(), on_error, self.state.config_options())?)
+            Ok(optimize(Through::without(plan.clone())?, on_error, self.state.config_options())?)
         })
     }
 
@@ -303,15 +304,24 @@ fn shielded<R>(work: impl FnOnce() -> Result<R>) -> Result<R> {
     outcome.unwrap_or_else(|message| Err(Error::internal(format!("planning failed: {message}"))))
 }
 
-/// The tables and views that a plan reads, by name, with their ids.
-pub(crate) fn scanned(plan: &LogicalPlan) -> Result<Vec<(String, u64)>> {
+/// A table or view that a plan reads.
+pub(crate) struct Scanned {
+    pub name: String,
+    pub id: u64,
+    /// Whether it is a plain view, whose query stands in the plan.
+    pub through: bool,
+}
+
+/// The tables and views that a plan reads.
+pub(crate) fn scanned(plan: &LogicalPlan) -> Result<Vec<Scanned>> {
     let mut scanned = Vec::new();
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node
             && let Some(source) = scan.source.downcast_ref::<RelationSource>()
         {
-            scanned.push((source.relation.name().to_owned(), source.id));
+            scanned.push(Scanned { name: source.relation.name().to_owned(), id: source.id, through: false });
         }
+        scanned.extend(Through::of(node).map(|view| Scanned { name: view.name.clone(), id: view.id, through: true }));
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(scanned)

@@ -286,8 +286,7 @@ impl Life {
     }
 
     fn names(&self, of: impl Fn(&Node) -> bool) -> Vec<String> {
-        let shown = self.model.nodes.iter().filter(|(_, node)| !matches!(node, Node::View(view) if view.hidden));
-        shown.filter(|(_, node)| of(node)).map(|(name, _)| name.clone()).collect()
+        self.model.names(of)
     }
 
     fn step(&mut self) {
@@ -348,16 +347,18 @@ impl Life {
         self.do_all(acts);
     }
 
-    /// Whether the tables in memory that some acts were about hold what a model says.
+    /// Whether what some acts have left is what a model says: the names that there are, and what the tables in memory that
+    /// they were about hold.
     fn has_left(&self, model: &Model, acts: &[Act]) -> bool {
-        acts.iter().all(|act| {
-            if model.table(act.name()).is_none_or(|table| table.origin != Origin::Memory) {
-                return true;
-            }
-            let query = Query::new(Shape::All, vec![act.name().to_owned()], false);
-            let rows = self.session.sql(&query.sql()).and_then(|query| query.collect());
-            rows.is_ok_and(|rows| Ok(multiset(&numbers(&rows))) == model.answer(&query))
-        })
+        self.has_names(model)
+            && acts.iter().all(|act| {
+                if model.table(act.name()).is_none_or(|table| table.origin != Origin::Memory) {
+                    return true;
+                }
+                let query = Query::new(Shape::All, vec![act.name().to_owned()], false);
+                let rows = self.session.sql(&query.sql()).and_then(|query| query.collect());
+                rows.is_ok_and(|rows| Ok(multiset(&numbers(&rows))) == model.answer(&query))
+            })
     }
 
     /// Does these acts, at once if there are several, and finds an order in which the model does the same.
@@ -633,11 +634,13 @@ impl Life {
     fn cancel(&mut self) {
         let Some((name, stream)) = self.some_stream(|table| !table.broken) else { return };
         self.say(format!("a question to {name} is cancelled"));
+        // Who has come to it late may still read it from its beginning.
+        let ending = || self.rig.stream(stream, |stream| stream.ending);
+        eventually(SOON, || format!("table {name} is still read from its beginning"), || ending() == 0);
         self.rig.stream(stream, |stream| stream.stalled = true);
         std::thread::scope(|scope| {
             let session = &self.session;
             let asked = scope.spawn(|| session.sql(&format!("SELECT count(*) FROM {name}")).and_then(|q| q.collect()));
-            let ending = || self.rig.stream(stream, |stream| stream.ending);
             eventually(SOON, || format!("nobody reads {name}"), || ending() > 0);
             let begin = Instant::now();
             session.cancel();
@@ -667,9 +670,7 @@ impl Life {
         while !self.model.nodes.is_empty() {
             let all = self.names(|_| true);
             let cascade = self.chance(50);
-            let free = |name: &String| {
-                if cascade { self.can_cascade(name) } else { self.model.downstream(name).is_empty() }
-            };
+            let free = |name: &String| cascade || self.model.downstream(name).is_empty();
             let free: Vec<_> = all.into_iter().filter(free).collect();
             let Some(name) = self.pick(&free) else { continue };
             let kind = self.model.nodes[&name].kind();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use headwater::Outcome;
 use headwater::arrow::array::AsArray;
 
-use super::model::{Fate, Kind, Mode, Node, Reader, View};
+use super::model::{Fate, Kind, Mode, Model, Node, Reader, View};
 use super::resources::doing;
 use super::rig::numbers;
 use super::{Life, SOON, eventually, multiset, plain};
@@ -41,6 +41,14 @@ impl Life {
         let second = if what == "SINKS" { 2 } else { 1 };
         let [names, kinds] = [0, second].map(|column| rows.column(column).as_string::<i32>());
         (0..rows.num_rows()).map(|row| (names.value(row).to_owned(), kinds.value(row).to_owned())).collect()
+    }
+
+    /// Whether the session knows the names that a model does.
+    pub(super) fn has_names(&self, model: &Model) -> bool {
+        [("TABLES", Kind::Table), ("VIEWS", Kind::View), ("SINKS", Kind::Sink)].into_iter().all(|(what, kind)| {
+            let shown = self.shown(what).into_keys().collect::<Vec<_>>();
+            shown == model.names(|node| node.kind() == kind)
+        })
     }
 
     pub(super) fn check_catalog(&self) {

@@ -2,7 +2,7 @@
 
 use rand::Rng;
 
-use super::model::{Act, Existing, Fate, Kind, Mode, Node, Origin, Query, Reader, Shape, Table, Verdict, View};
+use super::model::{Act, Existing, Fate, Kind, Mode, Node, Origin, Query, Reader, Shape, Table, View};
 use super::{Life, MOST, NAMES};
 
 impl Life {
@@ -32,10 +32,6 @@ impl Life {
             1..4 => Existing::Replace,
             _ => Existing::Refuse,
         };
-        // Whether what reads a plain view by name keeps its old query when that is replaced is not for the model to say.
-        if existing == Existing::Replace && self.is_read_plain(&name) {
-            return None;
-        }
         let node = match kind {
             Kind::Table => {
                 let stream = self.number();
@@ -47,7 +43,7 @@ impl Life {
                 let materialized = self.chance(70);
                 let query = self.query(materialized)?;
                 let query = if materialized { query } else { Query::new(query.shape, query.reads, false) };
-                Node::View(View { materialized, query, fate: Fate::Sound, hidden: false })
+                Node::View(View { materialized, query, fate: Fate::Sound })
             }
             Kind::Sink => {
                 let (query, mode) = self.output()?;
@@ -55,16 +51,6 @@ impl Life {
             }
         };
         Some(Act::Create { name, node, existing })
-    }
-
-    fn is_read_plain(&self, name: &str) -> bool {
-        self.model.view(name).is_some_and(|view| !view.materialized)
-            && self.model.verdict(&Act::Drop {
-                kind: Kind::View,
-                name: name.to_owned(),
-                if_exists: false,
-                cascade: false,
-            }) != Verdict::Taken
     }
 
     /// The one table with event time below a relation, or none where all tables are without.
@@ -135,21 +121,8 @@ impl Life {
         let name = if self.chance(5) { self.name() } else { self.pick(&there)? };
         let right = self.model.nodes.get(&name).map_or(Kind::View, Node::kind);
         let kind = if self.chance(4) { self.pick(&[Kind::Table, Kind::View, Kind::Sink])? } else { right };
-        let cascade = self.chance(25) && self.can_cascade(&name);
+        let cascade = self.chance(25);
         Some(Act::Drop { kind, name, if_exists: self.chance(10), cascade })
-    }
-
-    /// Whether `CASCADE` has one meaning here: whether it takes what has ended or has the query of a plain view with it
-    /// is not for the model to say.
-    pub(super) fn can_cascade(&self, name: &str) -> bool {
-        let clear = |name: &String| match self.model.nodes.get(name) {
-            Some(Node::Sink(sink)) => sink.fate == Fate::Sound && self.model.is_running(sink),
-            Some(Node::View(view)) => !view.hidden,
-            _ => true,
-        };
-        let plain = self.model.view(name).is_some_and(|view| !view.materialized);
-        let sink = matches!(self.model.nodes.get(name), Some(Node::Sink(_)));
-        !plain && !sink && self.model.downstream(name).iter().all(clear)
     }
 
     fn row(&mut self, origin: Origin) -> [i64; 3] {

@@ -31,10 +31,6 @@ pub mod rules {
     pub const REPLACE_WHILE_READ: Verdict = Verdict::Refused;
     /// A subscription is a reader like a sink, though it has no name.
     pub const DROP_WHILE_SUBSCRIBED: Verdict = Verdict::Refused;
-    /// A plain view is a name for its query. Those who read through it have its query, so it may go.
-    pub const DROP_PLAIN_WHILE_READ: Verdict = Verdict::Free;
-    /// A view that replaces the plain view that it reads has that one's query.
-    pub const REPLACE_PLAIN_BY_ITSELF: Verdict = Verdict::Free;
     /// *Failed carries its error downstream*: whoever comes to something that has failed is refused with the reason, or
     /// is taken and fails, too, or is right because the source has come back. Never: taken, and short of rows.
     pub const READ_WHAT_FAILED: Verdict = Verdict::Free;
@@ -155,8 +151,6 @@ pub struct View {
     pub materialized: bool,
     pub query: Query,
     pub fate: Fate,
-    /// Dropped, while others still had its query.
-    pub hidden: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,14 +220,6 @@ impl Node {
         self.query().is_some_and(|query| query.from_now)
     }
 
-    fn query_mut(&mut self) -> Option<&mut Query> {
-        match self {
-            Node::Table(_) => None,
-            Node::View(view) => Some(&mut view.query),
-            Node::Sink(sink) => Some(&mut sink.query),
-        }
-    }
-
     fn query(&self) -> Option<&Query> {
         match self {
             Node::Table(_) => None,
@@ -252,10 +238,14 @@ pub struct InError;
 pub struct Model {
     pub nodes: BTreeMap<String, Node>,
     pub subscriptions: BTreeMap<u64, Reader>,
-    hidden: u64,
 }
 
 impl Model {
+    /// The names that are seen, of some nodes, in order.
+    pub fn names(&self, of: impl Fn(&Node) -> bool) -> Vec<String> {
+        self.nodes.iter().filter(|(_, node)| of(node)).map(|(name, _)| name.clone()).collect()
+    }
+
     pub fn table(&self, name: &str) -> Option<&Table> {
         match self.nodes.get(name) {
             Some(Node::Table(table)) => Some(table),
@@ -279,11 +269,7 @@ impl Model {
 
     /// Whether a query can read it: a table or view that has a name.
     pub fn is_relation(&self, name: &str) -> bool {
-        match self.nodes.get(name) {
-            Some(Node::Table(_)) => true,
-            Some(Node::View(view)) => !view.hidden,
-            Some(Node::Sink(_)) | None => false,
-        }
+        matches!(self.nodes.get(name), Some(Node::Table(_) | Node::View(_)))
     }
 
     /// The tables below a relation.
@@ -337,11 +323,6 @@ impl Model {
         self.subscriptions.values().filter(move |reader| reader.query.reads.iter().any(|read| read == name))
     }
 
-    /// Whether views or sinks read it.
-    pub fn is_read(&self, name: &str) -> bool {
-        self.views_of(name).next().is_some() || self.sinks_of(name).next().is_some()
-    }
-
     /// Whether all that a query reads is still there.
     pub fn has_all(&self, query: &Query) -> bool {
         query.reads.iter().all(|name| match self.nodes.get(name) {
@@ -371,21 +352,9 @@ impl Model {
 
     /// What those who read it say to its going.
     fn held(&self, name: &str, while_read: Verdict) -> Vec<Verdict> {
-        let mut verdicts = Vec::new();
-        for view in self.views_of(name) {
-            match self.view(view) {
-                // Without a name it is only there for those who have its query.
-                Some(hidden) if hidden.hidden => verdicts.extend(self.held(view, while_read)),
-                _ => verdicts.push(while_read),
-            }
-        }
+        let mut verdicts: Vec<_> = self.views_of(name).map(|_| while_read).collect();
         let sinks = self.sinks_of(name).map(|sink| (sink, while_read));
         let subscriptions = self.subscribed(name).map(|reader| (reader, rules::DROP_WHILE_SUBSCRIBED));
-        // Who read through a plain view that is gone reads on what that read, which is not known here any more.
-        let beyond = |reader: &Reader| reader.query.reads.iter().any(|read| read.ends_with("#gone"));
-        if self.subscriptions.values().any(beyond) {
-            verdicts.push(Verdict::Free);
-        }
         for (reader, verdict) in sinks.chain(subscriptions) {
             match reader.fate {
                 // Whether one of which it is not known if it has failed still reads is not known either.
@@ -398,11 +367,9 @@ impl Model {
     }
 
     fn drop_verdict(&self, name: &str, while_read: Verdict) -> Verdict {
-        let plain = self.view(name).is_some_and(|view| !view.materialized);
         let verdicts = self.held(name, while_read);
         match (verdicts.contains(&Verdict::Refused), verdicts.iter().all(|v| *v == Verdict::Taken)) {
             (_, true) => self.drop_unread(name),
-            (_, false) if plain => rules::DROP_PLAIN_WHILE_READ,
             (true, false) => Verdict::Refused,
             (false, false) => Verdict::Free,
         }
@@ -471,11 +438,7 @@ impl Model {
                 (Some(_), Existing::Replace) => {
                     let itself = node.query().is_some_and(|query| query.reads.contains(name));
                     let dropped = self.drop_verdict(name, rules::REPLACE_WHILE_READ);
-                    match (itself, self.view(name)) {
-                        (true, Some(view)) if !view.materialized => both(rules::REPLACE_PLAIN_BY_ITSELF, dropped),
-                        (true, _) => Verdict::Refused,
-                        (false, _) => both(dropped, self.create_verdict(node)),
-                    }
+                    if itself { Verdict::Refused } else { both(dropped, self.create_verdict(node)) }
                 }
                 (None, _) => self.create_verdict(node),
             },
@@ -501,7 +464,14 @@ impl Model {
     }
 
     fn create_verdict(&self, node: &Node) -> Verdict {
+        let timed = |name: &String| self.table(name).is_some_and(|table| table.origin.has_time());
         match node {
+            // The table that had the name when this was thought of had event time.
+            Node::View(View { query, .. }) | Node::Sink(Reader { query, .. })
+                if query.shape == Shape::Windowed && !query.reads.iter().all(timed) =>
+            {
+                Verdict::Refused
+            }
             Node::Table(_) => Verdict::Taken,
             // A plain view reads nothing yet.
             Node::View(view) if !view.materialized => match view.query.reads.iter().all(|n| self.is_relation(n)) {
@@ -533,16 +503,7 @@ impl Model {
                     return;
                 }
                 let mut node = node.clone();
-                let hidden = match node.query_mut() {
-                    Some(query) if query.reads.contains(name) => self.hide(name),
-                    _ => {
-                        self.remove(name);
-                        None
-                    }
-                };
-                if let (Some(query), Some(hidden)) = (node.query_mut(), hidden) {
-                    query.reads.iter_mut().filter(|read| *read == name).for_each(|read| read.clone_from(&hidden));
-                }
+                self.remove(name);
                 match &node {
                     Node::View(view) if !view.materialized => {}
                     Node::View(View { query, .. }) | Node::Sink(Reader { query, .. }) => self.start(query),
@@ -617,15 +578,10 @@ impl Model {
         self.subscriptions.insert(id, reader);
     }
 
-    /// Takes a node away. What others have read it by, they keep; subscriptions to it are over.
+    /// Takes a node away. Subscriptions to it are over.
     fn remove(&mut self, name: &str) {
-        let Some(node) = self.nodes.remove(name) else { return };
-        if let Node::View(view) = &node
-            && !view.materialized
-            && self.is_read(name)
-        {
-            self.nodes.insert(name.to_owned(), node);
-            self.hide(name);
+        if self.nodes.remove(name).is_none() {
+            return;
         }
         // Who has ended, or reads on without it, is not to be taken for a reader of what has the name next.
         let gone = format!("{name} #gone");
@@ -640,33 +596,6 @@ impl Model {
                 read.clone_from(&gone);
                 *fate = (*fate).max(Fate::Unclear);
             }
-        }
-        self.forget_hidden();
-    }
-
-    /// Takes a plain view's name away, for those who have its query.
-    fn hide(&mut self, name: &str) -> Option<String> {
-        let Some(Node::View(mut view)) = self.nodes.remove(name) else { return None };
-        let hidden = format!("{name} #{}", self.hidden);
-        self.hidden += 1;
-        view.hidden = true;
-        let queries = self.nodes.values_mut().filter_map(Node::query_mut);
-        for read in queries.flat_map(|query| &mut query.reads).filter(|read| *read == name) {
-            read.clone_from(&hidden);
-        }
-        self.nodes.insert(hidden.clone(), Node::View(view));
-        Some(hidden)
-    }
-
-    /// A hidden view goes with its last reader.
-    fn forget_hidden(&mut self) {
-        while let Some(name) = self
-            .nodes
-            .iter()
-            .find(|(name, node)| matches!(node, Node::View(view) if view.hidden) && !self.is_read(name))
-            .map(|(name, _)| name.clone())
-        {
-            self.nodes.remove(&name);
         }
     }
 
