@@ -286,4 +286,36 @@ mod tests {
         assert_eq!(seen[&1].len(), 30_000);
         assert!(seen[&1].values().all(|diff| *diff == -1) && seen.len() == 2 && errors.is_empty());
     }
+
+    /// A backlog: all is there and closed before the first of it is worked off.
+    #[test]
+    fn state_goes_as_far_as_the_work_is_also_while_there_is_more() {
+        use timely::dataflow::operators::{Input, Probe};
+        const TIMES: u64 = 400;
+        const KEYS: u64 = 1_000;
+        let most = timely::execute_directly(|worker| {
+            let name = "distinct of a backlog";
+            let (mut input, probe) = worker.dataflow::<u64, _, _>(|scope| {
+                let (input, stream) = scope.new_input::<Updates<Keyed<NoValue>>>();
+                let (probe, _stream) = distinct(stream, name).0.probe();
+                (input, probe)
+            });
+            for time in 1..=TIMES {
+                let data = pack(&(0..KEYS).map(|key| (time * KEYS + key, time + 2)).collect::<Vec<_>>());
+                let (times, diffs) = (vec![time; KEYS as usize], vec![1; KEYS as usize]);
+                input.advance_to(time);
+                input.send_batch(&mut Updates { data, times, diffs });
+            }
+            input.close();
+            let mut most = 0;
+            while !probe.done() {
+                worker.step();
+                let held = crate::state::held().into_iter().filter(|held| held.name == name);
+                most = held.map(|held| held.records).max().unwrap_or(0).max(most);
+            }
+            most
+        });
+        let all = (TIMES * KEYS) as usize;
+        assert!(most > 0 && most < all / 8, "{most} of {all} keys are held at a time");
+    }
 }

@@ -226,11 +226,15 @@ pub fn reduce<'scope, R: Reduction>(
                     }
                     None => held = None,
                 }
+                // Where the work is behind the frontier, also for long, state goes as far as the work is.
+                let behind = current.or_else(|| pending.first()).filter(|time| closed(*time));
+                let reached = if behind.is_some() { behind } else { frontier };
+                if released != reached {
+                    reduction.release(reached);
+                    released = reached;
+                }
                 if suspended {
                     activator.activate();
-                } else if released != frontier {
-                    reduction.release(frontier);
-                    released = frontier;
                 }
                 unmeasured += 1;
                 if unmeasured >= GAUGE || frontier.is_none() {

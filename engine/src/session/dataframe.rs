@@ -16,7 +16,6 @@ use super::sinks::Query;
 use super::subscription::Subscription;
 use super::view::View;
 use crate::error::{Error, Result};
-use crate::intake::Reading;
 use crate::plan::OnError;
 use crate::sql::{ExplainKind, Trigger};
 
@@ -162,8 +161,7 @@ impl DataFrame {
     ///
     /// Waits for the end of its inputs: an endless source gives none.
     pub fn collect(&self) -> Result<RecordBatch> {
-        let (mode, trigger) = (OutputMode::Complete, Trigger::Continuous);
-        self.session.subscribe("collect", self, mode, trigger, Reading::Bounded)?.finish()
+        self.session.answer(self)
     }
 
     /// Maintains the query under a name.
@@ -310,7 +308,7 @@ impl StreamWriter {
 
     fn subscribe_as(self, name: &str) -> Result<Subscription> {
         let frame = &self.frame;
-        frame.session.subscribe(name, frame, self.mode, self.trigger, Reading::Live)
+        frame.session.subscribe(name, frame, self.mode, self.trigger)
     }
 }
 

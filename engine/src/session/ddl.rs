@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use datafusion::logical_expr::LogicalPlan;
 use headwater_connectors::{Connector, Guarantee, Options, OutputMode, Sink, SinkGuarantee, TableSpec};
 
@@ -19,6 +20,7 @@ use crate::intake::{Origin, Reading};
 use crate::output::{Emitter, Pace, Reader, Shape};
 use crate::plan::catalog::ViewMeta;
 use crate::plan::{OnError, Plan, Purpose};
+use crate::render;
 use crate::sql::{CreateSink, CreateView, Planner, Trigger};
 use crate::worker::Outbox;
 
@@ -107,17 +109,27 @@ impl Inner {
         query: &DataFrame,
         mode: OutputMode,
         trigger: Trigger,
-        reading: Reading,
     ) -> Result<Subscription> {
         let cancels = self.news().cancels();
-        let purpose = match reading {
-            Reading::Bounded => Purpose::Answer,
-            Reading::Live | Reading::AvailableNow => Purpose::Output(mode),
-        };
-        let physical = self.planner().physical(&query.plan, purpose, query.on_error)?;
-        let kind = if reading == Reading::Bounded { Kind::Answer } else { Kind::Subscription };
-        let reserved = self.catalog.reserve(kind, name);
+        self.start_reading(self.output(name, query, mode, trigger)?, Reading::Live, cancels)
+    }
+
+    /// A query's whole answer over all that there is now.
+    pub fn answer(self: &Arc<Self>, query: &DataFrame) -> Result<RecordBatch> {
+        let cancels = self.news().cancels();
+        let physical = self.planner().physical(&query.plan, Purpose::Answer, query.on_error)?;
+        if let Some(answer) = render::constant(&physical) {
+            return answer;
+        }
+        let reserved = self.catalog.reserve(Kind::Answer, "collect");
         self.bind(&reserved, &query.plan, &physical)?;
+        let (mode, trigger) = (OutputMode::Complete, Trigger::Continuous);
+        let output = Output { reserved, physical, from_now: query.from_now, mode, trigger };
+        self.start_reading(output, Reading::Bounded, cancels)?.finish()
+    }
+
+    fn start_reading(self: &Arc<Self>, output: Output, reading: Reading, cancels: u64) -> Result<Subscription> {
+        let Output { reserved, physical, from_now, mode, trigger } = output;
         let outbox = match reading {
             // An answer is taken as it comes, by a reader that waits for its end.
             Reading::Bounded => Outbox::awaited(),
@@ -126,7 +138,7 @@ impl Inner {
         let outbox = Arc::new(outbox);
         let shape = Shape::of(&physical);
         let reading = if trigger == Trigger::AvailableNow { Reading::AvailableNow } else { reading };
-        let how = How { reading, store: false, output: Some(outbox.clone()), from_now: query.from_now, cancels };
+        let how = How { reading, store: false, output: Some(outbox.clone()), from_now, cancels };
         let mut emitter = Emitter::new(mode, shape, self.workers)?;
         let running = self.render(&reserved.node, physical, how)?;
         emitter.begin(running.published.as_of());

@@ -100,10 +100,13 @@ impl Running {
         }
     }
 
-    /// Lets the tables that it reads together move those on that follow event time.
+    /// Lets the tables that it reads together move those on that follow event time, from where the furthest is now.
     pub fn accompany(&self) {
         if !self.accompanied.swap(true, Ordering::AcqRel) {
             self.each_pair(true);
+            self.all_tables().iter().filter(|run| run.follows()).for_each(|run| {
+                run.frontier();
+            });
         }
     }
 

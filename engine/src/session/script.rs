@@ -8,7 +8,6 @@ use super::sinks::Query;
 use super::statements::Outcome;
 use super::subscription::Subscription;
 use crate::error::Result;
-use crate::intake::Reading;
 use crate::sql::{self, Parsed, Statement, Trigger};
 
 /// A script whose tables all start together.
@@ -108,7 +107,7 @@ impl Session {
                 }
                 Outcome::Query(query) => {
                     let (mode, trigger) = (OutputMode::Complete, Trigger::Continuous);
-                    let select = self.0.subscribe("select", &query, mode, trigger, Reading::Live);
+                    let select = self.0.subscribe("select", &query, mode, trigger);
                     let select = select.map_err(|error| statement.locate(error))?;
                     script.selects.push((select, statement.clone()));
                 }

@@ -14,7 +14,6 @@ use super::subscription::Subscription;
 use crate::catalog::{Kind, Node};
 use crate::columns::Columns;
 use crate::error::{Error, Result};
-use crate::intake::Reading;
 use crate::sql::Trigger;
 use crate::worker::{Published, describe};
 
@@ -124,7 +123,7 @@ impl View {
     /// Follows the view: its content at a closed time, then its changes.
     pub fn subscribe(&self, mode: OutputMode, trigger: Trigger) -> Result<Subscription> {
         let query = DataFrame::new(self.session.clone(), self.session.scan(&self.name)?);
-        self.session.subscribe(&self.name, &query, mode, trigger, Reading::Live)
+        self.session.subscribe(&self.name, &query, mode, trigger)
     }
 
     /// Drops the view; queries that read it must be dropped before.

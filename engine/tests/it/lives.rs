@@ -561,3 +561,24 @@ fn late_rows_and_the_order_of_reading_are_told() {
         ]
     );
 }
+
+#[test]
+fn who_begins_to_read_tables_together_sees_what_all_of_them_have() {
+    let session = Session::new().unwrap();
+    session.execute("CREATE TABLE t (k BIGINT, x BIGINT); CREATE TABLE u (k BIGINT, y BIGINT)").unwrap();
+    let mut inputs = ["t", "u"].map(|name| session.input(name).unwrap());
+    let mut frontier = None;
+    for (input, table) in inputs.iter_mut().zip(["t", "u"]) {
+        frontier = input.push(pairs(&session, table, &[(1, 10), (2, 20)])).unwrap().frontier;
+    }
+    // What was pushed last is closed for it though nothing more is pushed into the other.
+    let mut joined = subscribe(&session, "SELECT t.k, x + y AS s FROM t JOIN u ON t.k = u.k", OutputMode::Changelog);
+    let mut rows = 0;
+    eventually("all that is there is closed", || {
+        if let Event::Emission(emission) = joined.next(Duration::from_millis(5)).unwrap() {
+            rows += emission.ops.len();
+        }
+        joined.frontier() >= frontier
+    });
+    assert_eq!(rows, 2);
+}

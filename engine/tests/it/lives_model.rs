@@ -333,8 +333,9 @@ impl Life {
                 (Act::Drop { name, if_exists, .. }, Act::Create { name: made, existing, .. }) => {
                     name == made && (*if_exists || *existing != Existing::Refuse)
                 }
-                (Act::Create { name, existing, .. }, Act::Create { name: other, .. }) => {
-                    name == other && *existing != Existing::Refuse
+                (Act::Create { name, existing, .. }, Act::Create { name: other, node, .. }) => {
+                    (name == other && *existing != Existing::Refuse)
+                        || (*existing == Existing::Replace && node.reads(name))
                 }
                 _ => false,
             };
@@ -500,9 +501,10 @@ impl Life {
             return;
         }
         self.say(format!("stream {number} of {name} fails"));
-        // Who reads it again to begin with comes through; the model knows only of those that go on.
-        let ending = || self.rig.stream(number, |stream| stream.ending);
-        eventually(SOON, || format!("table {name} is still read from its beginning"), || ending() == 0);
+        // Who reads it again to begin with, or to its end, comes through; the model knows only of those that go on.
+        let ended = self.model.table(&name).is_some_and(|table| table.ended);
+        let ending = || self.rig.stream(number, |stream| stream.ending + if ended { stream.following } else { 0 });
+        eventually(SOON, || format!("table {name} is still read to an end"), || ending() == 0);
         let following = self.rig.stream(number, |stream| {
             stream.failing = true;
             stream.following
@@ -582,7 +584,7 @@ impl Life {
             (Ok(subscription), Verdict::Taken | Verdict::Free) => {
                 let rows = Rows::new();
                 self.followed.insert(id, Followed { subscription, rows, ended: false, failed: false, unread });
-                self.model.subscribe(id, Reader { query, mode: Mode::Changelog, fate: Fate::Sound, record: id });
+                self.model.subscribe(id, Reader::new(query, Mode::Changelog, id));
             }
             (Err(error), Verdict::Refused | Verdict::Free) => plain(&error),
             (outcome, verdict) => panic!("{:?}, and the model says {verdict:?}", outcome.map(|_| ())),

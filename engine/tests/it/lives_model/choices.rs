@@ -47,7 +47,7 @@ impl Life {
             }
             Kind::Sink => {
                 let (query, mode) = self.output()?;
-                Node::Sink(Reader { query, mode, fate: Fate::Sound, record: self.number() })
+                Node::Sink(Reader::new(query, mode, self.number()))
             }
         };
         Some(Act::Create { name, node, existing })

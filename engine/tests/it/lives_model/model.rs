@@ -180,6 +180,18 @@ pub struct Reader {
     pub fate: Fate,
     /// The number of its record in the rig, or of the subscription.
     pub record: u64,
+    /// What it reads by plain views that are gone.
+    pub beyond: Vec<String>,
+}
+
+impl Reader {
+    pub fn new(query: Query, mode: Mode, record: u64) -> Self {
+        Reader { query, mode, fate: Fate::Sound, record, beyond: Vec::new() }
+    }
+
+    fn reads(&self, name: &str) -> bool {
+        self.query.reads.iter().chain(&self.beyond).any(|read| read == name)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,6 +225,14 @@ impl Node {
             Node::Table(_) => Kind::Table,
             Node::View(_) => Kind::View,
             Node::Sink(_) => Kind::Sink,
+        }
+    }
+
+    pub fn reads(&self, name: &str) -> bool {
+        match self {
+            Node::Table(_) => false,
+            Node::View(view) => view.query.reads.iter().any(|read| read == name),
+            Node::Sink(sink) => sink.reads(name),
         }
     }
 
@@ -307,7 +327,7 @@ impl Model {
 
     fn sinks_of(&self, name: &str) -> impl Iterator<Item = &Reader> {
         self.nodes.values().filter_map(move |node| match node {
-            Node::Sink(sink) if sink.query.reads.iter().any(|read| read == name) => Some(sink),
+            Node::Sink(sink) if sink.reads(name) => Some(sink),
             _ => None,
         })
     }
@@ -320,7 +340,7 @@ impl Model {
     }
 
     fn subscribed<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Reader> {
-        self.subscriptions.values().filter(move |reader| reader.query.reads.iter().any(|read| read == name))
+        self.subscriptions.values().filter(move |reader| reader.reads(name))
     }
 
     /// Whether all that a query reads is still there.
@@ -333,9 +353,7 @@ impl Model {
 
     /// Everything that reads it, over any number of views.
     pub fn downstream(&self, name: &str) -> BTreeSet<String> {
-        let reads = |node: &Node, of: &BTreeSet<String>| {
-            node.query().is_some_and(|query| query.reads.iter().any(|read| of.contains(read)))
-        };
+        let reads = |node: &Node, of: &BTreeSet<String>| of.iter().any(|name| node.reads(name));
         let mut all = BTreeSet::from([name.to_owned()]);
         loop {
             let more: Vec<_> =
@@ -580,8 +598,18 @@ impl Model {
 
     /// Takes a node away. Subscriptions to it are over.
     fn remove(&mut self, name: &str) {
-        if self.nodes.remove(name).is_none() {
-            return;
+        let Some(node) = self.nodes.remove(name) else { return };
+        let beyond = match node {
+            Node::View(view) if !view.materialized => view.query.reads,
+            _ => Vec::new(),
+        };
+        let sinks = self.nodes.values_mut().filter_map(|node| match node {
+            Node::Sink(sink) => Some(sink),
+            _ => None,
+        });
+        for reader in sinks.chain(self.subscriptions.values_mut()).filter(|reader| reader.reads(name)) {
+            reader.beyond.retain(|read| read != name);
+            reader.beyond.extend(beyond.iter().cloned());
         }
         // Who has ended, or reads on without it, is not to be taken for a reader of what has the name next.
         let gone = format!("{name} #gone");
