@@ -38,8 +38,8 @@ const KEYS: i64 = 10;
 const WARM_UP: i64 = 50;
 /// INSERTs that are measured among neighbours.
 const MEASURED: i64 = 500;
-/// For how long INSERTs are given to many views.
-const SPAN: Duration = Duration::from_secs(5);
+/// INSERTs that many views are given.
+const FANNED_OUT: i64 = 500;
 
 fn insert(session: &Session, table: &str, row: i64) -> Result<(), Failure> {
     session.execute(&format!("INSERT INTO {table} VALUES ({}, {row})", row % KEYS))?;
@@ -117,11 +117,8 @@ fn many_views(params: &Params) -> Result<Measured, Failure> {
         Ok(session.view(&name)?)
     });
     let views = views.collect::<Result<Vec<_>, Failure>>()?;
-    let (mut rows, begin) = (0, Instant::now());
-    while begin.elapsed() < SPAN {
-        insert(&session, "t", rows)?;
-        rows += 1;
-    }
+    let (mut rows, begin) = (FANNED_OUT, Instant::now());
+    (0..FANNED_OUT).try_for_each(|row| insert(&session, "t", row))?;
     // A row that is pushed says which frontier answers all rows before it.
     let mut feed = Feed::new(&session, "t")?;
     let last = [rows % KEYS, rows].map(|value| Arc::new(Int64Array::from(vec![value])) as _);

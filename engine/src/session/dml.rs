@@ -14,7 +14,8 @@ use crate::intake::{Origin, Run};
 use crate::sql;
 
 impl Inner {
-    /// Applies a statement: the number of rows that left or came, the larger of the two.
+    /// Applies a statement: the number of rows that left or came, the larger of the two. Waits, as a push does, while the
+    /// engine is behind with what the table was given.
     pub fn apply(
         self: &Arc<Self>,
         table: &str,
@@ -36,6 +37,8 @@ impl Inner {
         table: &str,
         changes: impl Fn(&sql::Planner) -> Result<sql::Changes>,
     ) -> Result<u64> {
+        let (news, cancels) = (self.news(), self.news().cancels());
+        run.wait_for_room(true, || news.check(cancels))?;
         // What it reads is what it changes: no push comes between.
         let _writing = run.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let changes = changes(&self.planner())?;

@@ -2,7 +2,8 @@
 //! several threads, against a naive model; after each step the catalog, every view and every sink are compared, and when all is
 //! dropped the process holds what it held before.
 //!
-//! The rules are in `model.rs`. `HEADWATER_RACES=1` (acts at once), `HEADWATER_SEED`, `HEADWATER_LIVES` (seeds) and `HEADWATER_STEPS` (a seed) change the run.
+//! The rules are in `model.rs`. `HEADWATER_RACES=1` (acts at once), `HEADWATER_SEED`, `HEADWATER_LIVES` (seeds) and
+//! `HEADWATER_STEPS` (a seed) change the run.
 
 mod acts;
 mod checks;
@@ -45,7 +46,6 @@ const MOST_SUBSCRIPTIONS: usize = 3;
 const CHILD: &str = "HEADWATER_LIVES_CHILD";
 
 #[test]
-#[ignore = "a seed in ten still finds something, of the engine or of the model: run it with -- --ignored"]
 fn random_lives_follow_the_model() {
     let seeds: Vec<u64> =
         (oracle::setting("HEADWATER_SEED", 1)..).take(oracle::setting("HEADWATER_LIVES", 3) as usize).collect();
