@@ -215,7 +215,8 @@ pub fn reduce<'scope, R: Reduction>(
                 }
                 flush(&mut reduction, &mut errors, &held);
 
-                match current.or_else(|| pending.first()) {
+                let next = current.or_else(|| pending.first());
+                match next {
                     Some(time) => {
                         if let Some([held, error_held]) = &mut held
                             && *held.time() < time
@@ -227,8 +228,7 @@ pub fn reduce<'scope, R: Reduction>(
                     None => held = None,
                 }
                 // Where the work is behind the frontier, also for long, state goes as far as the work is.
-                let behind = current.or_else(|| pending.first()).filter(|time| closed(*time));
-                let reached = if behind.is_some() { behind } else { frontier };
+                let reached = next.filter(|time| closed(*time)).or(frontier);
                 if released != reached {
                     reduction.release(reached);
                     released = reached;

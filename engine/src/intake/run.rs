@@ -421,7 +421,8 @@ impl Run {
     fn missing(&self, split: &str, limit: u64) -> Error {
         let table = &self.declaration.name;
         Error::data(format!(
-            "table '{table}' was read as far as row {limit} of {split}, and that is no longer there to be read again: put it back, or create the query FROM NOW"
+            "table '{table}' was read as far as row {limit} of {split}, and that is no longer there to be read \
+             again: put it back, or create the query FROM NOW"
         ))
     }
 

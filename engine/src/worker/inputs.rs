@@ -150,7 +150,11 @@ impl<'scope> Inputs<'scope> for QueryInputs<'_, 'scope> {
         if self.spec.offers {
             let id = (collection, key.to_vec());
             self.wiring.offers.push(id.clone());
-            self.shared.insert(id, Shared { owner: self.spec.id, arrangement });
+            let old = self.shared.insert(id.clone(), Shared { owner: self.spec.id, arrangement });
+            // One that was dropped and is still read offers it no longer.
+            if let Some(old) = old.and_then(|old| self.queries.get_mut(&old.owner)) {
+                old.offers.retain(|offer| *offer != id);
+            }
         }
     }
 }

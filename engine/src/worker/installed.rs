@@ -58,10 +58,8 @@ impl Installed {
     /// Lets what the query stores and offers forget what nobody can read any more, and measures it.
     pub fn look_after(&mut self, shared: &mut SharedArrangements, index: usize) {
         let compaction = self.published.compaction();
-        // Dropped and still read, its offers can have become another query's.
-        let owner = self.published.id();
         for offer in &self.offers {
-            if let Some(shared) = shared.get_mut(offer).filter(|shared| shared.owner == owner) {
+            if let Some(shared) = shared.get_mut(offer) {
                 shared.arrangement.allow_compaction(compaction);
             }
         }

@@ -203,12 +203,9 @@ impl WorkerState {
                 continue;
             }
             let Some(query) = self.queries.remove(&id) else { continue };
-            for offer in &query.offers {
-                // It can have become another query's meanwhile.
-                if self.shared.get(offer).is_some_and(|shared| shared.owner == id) {
-                    self.shared.remove(offer);
-                }
-            }
+            query.offers.iter().for_each(|offer| {
+                self.shared.remove(offer);
+            });
             for id in query.feeds {
                 if let Some(feed) = self.feeds.get_mut(&id) {
                     feed.unsubscribe(query.published.id());
