@@ -53,7 +53,7 @@ pub struct TableSpec {
     /// The column of `schema` by whose event time the reader stamps rows, if it does.
     pub event_time: Option<usize>,
     /// The columns of `schema` that the reader wants, in the order in which it wants them; `None` for all. A source makes
-    /// no others, and does not look at their values.
+    /// those, or all. Which input is a row does not depend on it: a value that does not fit its column is bad, wanted or not.
     pub projection: Option<Vec<usize>>,
     /// For a sink in update mode, the columns that identify a row; empty if not known.
     pub key: Vec<usize>,
@@ -81,8 +81,7 @@ impl TableSpec {
                 _ => return Err(Error::Internal(format!("'{}' can't give its column {place} as asked", self.name))),
             }
         }
-        let declared = all.fields().len();
-        Ok(Wanted { schema: SchemaRef::new(Schema::new(fields)), places: places.clone(), declared })
+        Ok(Wanted { all, schema: SchemaRef::new(Schema::new(fields)), places: places.clone() })
     }
 
     /// Where the event time stands among the columns that a source makes.
@@ -98,19 +97,18 @@ impl TableSpec {
 /// Which columns of a table to make.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
-    /// Their schema, which is that of the rows.
+    /// All that are declared: input is a row if it has a value for each of them.
+    pub(crate) all: SchemaRef,
+    /// Those that are made, as the rows have them.
     pub(crate) schema: SchemaRef,
     /// The place of each among the declared ones.
     pub(crate) places: Vec<usize>,
-    /// How many are declared.
-    pub(crate) declared: usize,
 }
 
 impl Wanted {
     /// All of them.
     pub(crate) fn all(schema: SchemaRef) -> Wanted {
-        let declared = schema.fields().len();
-        Wanted { schema, places: (0..declared).collect(), declared }
+        Wanted { all: schema.clone(), places: (0..schema.fields().len()).collect(), schema }
     }
 }
 

@@ -215,20 +215,30 @@ fn only_the_columns_that_are_wanted() {
     let b: ArrayRef = Arc::new(Int64Array::from(vec![10, 20]));
     let c: ArrayRef = Arc::new(arrow::array::StringArray::from(vec!["x", "y"]));
     let parquet = parquet_bytes(&RecordBatch::try_new(schema.clone(), vec![a, b, c]).expect("rows"));
-    // What is not wanted is not looked at: 'late' is no number.
+    // What is not wanted is looked at all the same: 'late' is no number, and who reads all columns finds no row there.
     for (name, header, bytes) in [
-        ("h.csv", "true", b"c,b,a\nx,late,1\ny,20,2\n".to_vec()),
-        ("p.csv", "false", b"1,late,x\n2,20,y\n".to_vec()),
-        ("t.json", "true", b"{\"a\":1,\"b\":\"late\",\"c\":\"x\"}\n{\"a\":2,\"b\":20,\"c\":\"y\"}\n".to_vec()),
+        ("h.csv", "true", b"c,b,a\nx,10,1\ny,20,2\nz,late,3\n".to_vec()),
+        ("p.csv", "false", b"1,10,x\n2,20,y\n3,late,z\n".to_vec()),
+        (
+            "t.json",
+            "true",
+            b"{\"a\":1,\"b\":10,\"c\":\"x\"}\n{\"a\":2,\"b\":20,\"c\":\"y\"}\n{\"a\":3,\"b\":\"late\"}\n".to_vec(),
+        ),
         ("t.parquet", "true", parquet),
     ] {
         let path = folder.path().join(name);
         fs::write(&path, bytes).expect("written");
         for (projection, expected) in [(vec![2, 0], ["x|1", "y|2"]), (vec![0], ["1", "2"]), (vec![], ["", ""])] {
-            let table = spec(&path, &[("header", header)], Some(schema.clone()), true);
+            let table = spec(&path, &[("header", header), ("on_error", "skip")], Some(schema.clone()), true);
             let table = TableSpec { projection: Some(projection.clone()), ..table };
             let mut source = Filesystem::default().source(&table).expect("a source");
-            assert_eq!(listen(source.as_mut()).expect("rows").rows, expected, "{name} {projection:?}");
+            let heard = listen(source.as_mut()).expect("rows");
+            assert_eq!(heard.rows, expected, "{name} {projection:?}");
+            let rejected: Vec<_> = heard.rejected.iter().map(|bad| bad.reason.as_str()).collect();
+            match name {
+                "t.parquet" => assert!(rejected.is_empty(), "{rejected:?}"),
+                _ => assert_eq!(rejected, ["column 'b': 'late' is not of type BIGINT"], "{name} {projection:?}"),
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::connector::Reach;
+use crate::connector::{Reach, Wanted};
 use crate::error::{Error, Result};
 use crate::filesystem::blocks::{Block, Blocks, Piece, Stat};
 use crate::filesystem::reading::complete;
@@ -67,7 +67,7 @@ impl Reader {
 pub(crate) struct ParquetFile {
     pub(crate) path: PathBuf,
     pub(crate) name: String,
-    pub(crate) schema: arrow::datatypes::SchemaRef,
+    pub(crate) wanted: Wanted,
     pub(crate) reach: Reach,
     pub(crate) max_rows: usize,
     /// The next row.
@@ -86,7 +86,7 @@ impl ParquetFile {
                 return Ok(None);
             };
             self.seen = stat(&file);
-            let reader = ParquetReader::open(file, &self.name, self.schema.clone(), self.position, self.max_rows)?;
+            let reader = ParquetReader::open(file, &self.name, self.wanted.clone(), self.position, self.max_rows)?;
             if reader.rows < self.position {
                 return Err(Error::Data(format!(
                     "{} has {} rows, but {} were read from it before: it was replaced; start without the saved position",

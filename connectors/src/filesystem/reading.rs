@@ -146,7 +146,7 @@ impl Reading {
         match self.format {
             Format::Parquet => {
                 if let Some(file) = complete(&found.path, self.reach.is_growing())? {
-                    ParquetReader::open(file, &found.name(), schema.clone(), 0, self.max_rows)?;
+                    ParquetReader::open(file, &found.name(), Wanted::all(schema.clone()), 0, self.max_rows)?;
                 }
             }
             Format::Csv => {

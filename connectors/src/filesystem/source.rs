@@ -263,7 +263,7 @@ impl Files {
                     None => Reader::Parquet(Box::new(ParquetFile {
                         path: file.path.clone(),
                         name: file.name.clone(),
-                        schema: self.wanted.schema.clone(),
+                        wanted: self.wanted.clone(),
                         reach,
                         max_rows: self.making.max_rows,
                         position: skip,

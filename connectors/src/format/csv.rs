@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use crate::connector::Wanted;
 use crate::error::{Error, Result};
-use crate::format::csv_tokens::{Cell, Cells, Dialect, Tokens, UNWANTED, tokenize};
+use crate::format::csv_tokens::{Cell, Cells, Dialect, Row, Tokens, UNWANTED, tokenize};
 use crate::format::record::{Bad, Decoded, excerpt, line_ends};
 use crate::format::types::{convert, sql_name};
 use crate::format::values;
 use crate::options::nearest;
 use arrow::array::{
-    ArrayRef, ArrowPrimitiveType, BooleanArray, BooleanBuilder, PrimitiveBuilder, RecordBatch, StringBuilder,
+    ArrayRef, ArrowPrimitiveType, BooleanArray, BooleanBuilder, PrimitiveBuilder, RecordBatch, StringArray,
+    StringBuilder,
 };
 use arrow::compute::filter_record_batch;
 use arrow::compute::kernels::cast_utils::Parser;
@@ -44,7 +45,7 @@ pub(crate) struct CsvDecoder {
 impl CsvDecoder {
     /// A decoder for the file `name` into rows of the `wanted` columns.
     pub(crate) fn new(dialect: Dialect, wanted: Wanted, name: &str) -> Result<Self> {
-        for field in wanted.schema.fields() {
+        for field in wanted.all.fields() {
             if field.data_type().is_nested() {
                 return Err(Error::User(format!(
                     "column '{}' is a {}, which CSV has no way to write; declare it as VARCHAR, or use json or parquet",
@@ -71,17 +72,14 @@ impl CsvDecoder {
         }
         let mark = mark(bytes);
         if !self.dialect.header {
-            let mut slots = vec![UNWANTED; self.wanted.declared];
-            for (slot, place) in self.wanted.places.iter().enumerate() {
-                slots[*place] = slot as u32;
-            }
-            self.layout = Some(Arc::new(Layout { width: self.wanted.declared, slots }));
+            let slots: Vec<u32> = (0..self.wanted.all.fields().len() as u32).collect();
+            self.layout = Some(Arc::new(Layout { width: slots.len(), slots }));
             return Ok(Some(mark));
         }
         let Some((names, taken)) = header(&self.dialect, &bytes[mark..], last, &self.name)? else {
             return Ok(None);
         };
-        self.layout = Some(Arc::new(layout(&names, &self.wanted.schema, &self.name)?));
+        self.layout = Some(Arc::new(layout(&names, &self.wanted.all, &self.name)?));
         Ok(Some(mark + taken))
     }
 
@@ -116,10 +114,15 @@ impl CsvDecoder {
     fn rows(&self, tokens: &Tokens, body: &[u8], bad: &mut Vec<Bad>) -> Result<RecordBatch> {
         let cells = Cells::new(tokens, body, &self.dialect);
         let mut faults = Faults { reasons: Vec::new() };
-        let mut columns = Vec::with_capacity(self.wanted.schema.fields().len());
-        for (slot, field) in self.wanted.schema.fields().iter().enumerate() {
-            columns.push(column(&cells, slot, field, &mut faults)?);
+        let mut columns = vec![None; self.wanted.places.len()];
+        for (slot, field) in self.wanted.all.fields().iter().enumerate() {
+            let place = self.wanted.places.iter().position(|place| *place == slot);
+            let values = Column { cells: &cells, slot, field, faults: &mut faults, wanted: place.is_some() }.read()?;
+            if let Some(place) = place {
+                columns[place] = values;
+            }
         }
+        let columns: Vec<ArrayRef> = columns.into_iter().flatten().collect();
         if faults.reasons.is_empty() {
             return batch(self.wanted.schema.clone(), columns, cells.rows());
         }
@@ -130,12 +133,11 @@ impl CsvDecoder {
         let mut lines_before = (0, 0);
         for (row, slot, reason) in faults.reasons {
             keep[row] = false;
-            let at = tokens.rows[row];
-            let (start, end) = (at.start as usize, at.end as usize);
+            let Row { record, start, end } = tokens.row(row);
             let lines = lines_before.1 + line_ends(&body[lines_before.0..start]);
             lines_before = (start, lines);
-            let column = Some(self.wanted.schema.field(slot).name().clone());
-            bad.push(Bad { record: at.record as usize, lines, column, input: excerpt(&body[start..end]), reason });
+            let column = Some(self.wanted.all.field(slot).name().clone());
+            bad.push(Bad { record, lines, column, input: excerpt(&body[start..end]), reason });
         }
         bad.sort_by_key(|bad| bad.record);
         // Bad rows may be null where the schema says that nothing is, until they are filtered out.
@@ -240,79 +242,99 @@ impl Faults {
     }
 }
 
-/// One column of the good records; bad values are null and named in `faults`.
-fn column(cells: &Cells<'_>, slot: usize, field: &Field, faults: &mut Faults) -> Result<ArrayRef> {
-    let mut on = Column { cells, slot, field, faults };
-    Ok(match field.data_type() {
-        DataType::Utf8 => on.text(),
-        DataType::Boolean => on.boolean(),
-        DataType::Int8 => on.parsed::<Int8Type>(Int8Type::parse),
-        DataType::Int16 => on.parsed::<Int16Type>(Int16Type::parse),
-        DataType::Int32 => on.parsed::<Int32Type>(Int32Type::parse),
-        DataType::Int64 => on.parsed::<Int64Type>(values::whole),
-        DataType::UInt8 => on.parsed::<UInt8Type>(UInt8Type::parse),
-        DataType::UInt16 => on.parsed::<UInt16Type>(UInt16Type::parse),
-        DataType::UInt32 => on.parsed::<UInt32Type>(UInt32Type::parse),
-        DataType::UInt64 => on.parsed::<UInt64Type>(UInt64Type::parse),
-        DataType::Float32 => on.parsed::<Float32Type>(Float32Type::parse),
-        DataType::Float64 => on.parsed::<Float64Type>(Float64Type::parse),
-        DataType::Date32 => on.parsed::<Date32Type>(Date32Type::parse),
-        DataType::Timestamp(TimeUnit::Microsecond, None) => on.parsed::<TimestampMicrosecondType>(values::timestamp),
-        _ => on.converted()?,
-    })
-}
-
+/// One column of the good records.
 struct Column<'a, 'b> {
     cells: &'a Cells<'b>,
     slot: usize,
     field: &'a Field,
     faults: &'a mut Faults,
+    /// Whether its values are made; that they could be is looked at in any case.
+    wanted: bool,
 }
 
 impl Column<'_, '_> {
-    /// Calls `put` with each value, or `None` for null, and reports those for which it gives false.
-    fn each(&mut self, mut put: impl FnMut(Option<&str>) -> bool) {
-        for row in 0..self.cells.rows() {
-            match self.cells.get(row, self.slot) {
-                Cell::Text(text) => {
-                    if !put(Some(&text)) {
-                        self.faults.wrong(row, self.slot, &text, self.field.data_type());
-                    }
-                }
-                Cell::Null => {
-                    put(None);
-                    if !self.field.is_nullable() {
-                        self.faults.null(row, self.slot);
-                    }
-                }
-                Cell::NotUtf8 => {
-                    put(None);
-                    self.faults.not_utf8(row, self.slot);
-                }
+    /// The values, if they are wanted; bad ones are null and named in the faults.
+    fn read(&mut self) -> Result<Option<ArrayRef>> {
+        Ok(match self.field.data_type() {
+            DataType::Utf8 => self.text(),
+            DataType::Boolean => self.boolean(),
+            DataType::Int8 => self.parsed::<Int8Type>(Int8Type::parse),
+            DataType::Int16 => self.parsed::<Int16Type>(Int16Type::parse),
+            DataType::Int32 => self.parsed::<Int32Type>(Int32Type::parse),
+            DataType::Int64 => self.parsed::<Int64Type>(values::whole),
+            DataType::UInt8 => self.parsed::<UInt8Type>(UInt8Type::parse),
+            DataType::UInt16 => self.parsed::<UInt16Type>(UInt16Type::parse),
+            DataType::UInt32 => self.parsed::<UInt32Type>(UInt32Type::parse),
+            DataType::UInt64 => self.parsed::<UInt64Type>(UInt64Type::parse),
+            DataType::Float32 => self.parsed::<Float32Type>(Float32Type::parse),
+            DataType::Float64 => self.parsed::<Float64Type>(Float64Type::parse),
+            DataType::Date32 => self.parsed::<Date32Type>(Date32Type::parse),
+            DataType::Timestamp(TimeUnit::Microsecond, None) => {
+                self.parsed::<TimestampMicrosecondType>(values::timestamp)
             }
-        }
+            _ => Some(self.converted()?),
+        })
     }
 
-    fn text(&mut self) -> ArrayRef {
+    /// Calls `put` with each value, or `None` for null, and reports those for which it gives false.
+    #[inline]
+    fn each(&mut self, mut put: impl FnMut(Option<&str>) -> bool) {
+        let (slot, field, faults) = (self.slot, self.field, &mut *self.faults);
+        self.cells.each(slot, |row, cell| match cell {
+            Cell::Text(text) => {
+                if !put(Some(&text)) {
+                    faults.wrong(row, slot, &text, field.data_type());
+                }
+            }
+            Cell::Null => {
+                put(None);
+                if !field.is_nullable() {
+                    faults.null(row, slot);
+                }
+            }
+            Cell::NotUtf8 => {
+                put(None);
+                faults.not_utf8(row, slot);
+            }
+        });
+    }
+
+    fn text(&mut self) -> Option<ArrayRef> {
+        if self.wanted {
+            return Some(Arc::new(self.strings()));
+        }
+        // Any text will do.
+        if !(self.cells.is_text() && self.field.is_nullable()) {
+            self.each(|_| true);
+        }
+        None
+    }
+
+    fn strings(&mut self) -> StringArray {
         let mut builder = StringBuilder::with_capacity(self.cells.rows(), self.cells.rows() * 8);
         self.each(|text| {
             builder.append_option(text);
             true
         });
-        Arc::new(builder.finish())
+        builder.finish()
     }
 
-    fn boolean(&mut self) -> ArrayRef {
+    fn boolean(&mut self) -> Option<ArrayRef> {
         let mut builder = BooleanBuilder::with_capacity(self.cells.rows());
         self.each(|text| {
             let value = text.map(boolean);
             builder.append_option(value.flatten());
             value != Some(None)
         });
-        Arc::new(builder.finish())
+        Some(Arc::new(builder.finish()))
     }
 
-    fn parsed<T: ArrowPrimitiveType>(&mut self, parse: impl Fn(&str) -> Option<T::Native>) -> ArrayRef {
+    #[inline]
+    fn parsed<T: ArrowPrimitiveType>(&mut self, parse: impl Fn(&str) -> Option<T::Native>) -> Option<ArrayRef> {
+        if !self.wanted {
+            self.each(|text| text.is_none_or(|text| parse(values::trimmed(text)).is_some()));
+            return None;
+        }
         let mut builder = PrimitiveBuilder::<T>::with_capacity(self.cells.rows());
         self.each(|text| {
             let Some(text) = text else {
@@ -323,12 +345,12 @@ impl Column<'_, '_> {
             builder.append_option(value);
             value.is_some()
         });
-        Arc::new(builder.finish())
+        Some(Arc::new(builder.finish()))
     }
 
     /// Any other type, by way of text.
     fn converted(&mut self) -> Result<ArrayRef> {
-        let text = self.text();
+        let text: ArrayRef = Arc::new(self.strings());
         let (converted, lost) = convert(&text, self.field.data_type())?;
         for row in lost {
             if let Cell::Text(text) = self.cells.get(row, self.slot) {

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use memchr::{memchr, memchr2};
 
+use crate::format::csv_marks::Marks;
 use crate::format::record::{Bad, excerpt, line_ends};
 
 /// How CSV text is written.
@@ -42,24 +43,53 @@ struct Field {
 }
 
 /// Records found in some bytes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Tokens {
-    /// `slots` fields for each good record.
-    fields: Vec<Field>,
-    slots: usize,
-    /// Number and bytes of each good record.
-    pub(crate) rows: Vec<Row>,
+    good: Good,
     pub(crate) bad: Vec<Bad>,
     /// Records, good and bad.
     pub(crate) records: usize,
     pub(crate) consumed: usize,
 }
 
+/// The fields of good records.
+#[derive(Debug)]
+enum Good {
+    /// Of plain text, where all records are good; for each slot the field that it has.
+    Plain(Marks, Vec<usize>),
+    /// `slots` fields for each record, and the records.
+    Any { fields: Vec<Field>, slots: usize, rows: Vec<Row> },
+}
+
+/// A good record.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
-    pub(crate) record: u32,
-    pub(crate) start: u32,
-    pub(crate) end: u32,
+    /// Its number among all.
+    pub(crate) record: usize,
+    /// Where it begins and ends.
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+}
+
+impl Tokens {
+    /// How many good records there are.
+    pub(crate) fn rows(&self) -> usize {
+        match &self.good {
+            Good::Plain(marks, _) => marks.records(),
+            Good::Any { rows, .. } => rows.len(),
+        }
+    }
+
+    /// A good record.
+    pub(crate) fn row(&self, row: usize) -> Row {
+        match &self.good {
+            Good::Plain(marks, _) => {
+                let (start, end) = marks.record(row);
+                Row { record: row, start: start as usize, end: end as usize }
+            }
+            Good::Any { rows, .. } => rows[row],
+        }
+    }
 }
 
 /// A field's value.
@@ -95,26 +125,35 @@ pub(crate) fn tokenize(
         false => (bytes, last),
     };
     let wanted = slots.iter().filter(|slot| **slot != UNWANTED).count();
-    let mut tokens = Tokens { slots: wanted, ..Tokens::default() };
+    if let Some(marks) = width.and_then(|width| Marks::of(dialect.delimiter, dialect.quote, bytes, width, max)) {
+        let mut fields = vec![0; wanted];
+        for (field, slot) in slots.iter().enumerate().filter(|(_, slot)| **slot != UNWANTED) {
+            fields[*slot as usize] = field;
+        }
+        let (records, consumed) = (marks.records(), marks.consumed());
+        return Tokens { good: Good::Plain(marks, fields), bad: Vec::new(), records, consumed };
+    }
+    let (mut fields, mut rows) = (Vec::new(), Vec::new());
+    let (mut bad, mut records, mut consumed) = (Vec::new(), 0, 0);
     let mut position = 0;
     let mut lines_before = (0, 0);
-    while tokens.records < max && position < bytes.len() {
+    while records < max && position < bytes.len() {
         match bytes[position] {
             b'\n' => {
                 position += 1;
-                tokens.consumed = position;
+                consumed = position;
                 continue;
             }
             b'\r' if bytes.get(position + 1).map_or(last, |next| *next == b'\n') => {
                 position = (position + 2).min(bytes.len());
-                tokens.consumed = position;
+                consumed = position;
                 continue;
             }
             _ => {}
         }
         let start = position;
-        let base = tokens.fields.len();
-        tokens.fields.resize(base + wanted, Field::default());
+        let base = fields.len();
+        fields.resize(base + wanted, Field::default());
         let mut count = 0;
         let mut fault = None;
         let complete = loop {
@@ -123,10 +162,10 @@ pub(crate) fn tokenize(
                 End::Missing => break false,
                 End::Field | End::Record => {
                     match width {
-                        None => tokens.fields.push(field),
+                        None => fields.push(field),
                         Some(_) => {
                             if let Some(slot) = slots.get(count).filter(|slot| **slot != UNWANTED) {
-                                tokens.fields[base + *slot as usize] = field;
+                                fields[base + *slot as usize] = field;
                             }
                         }
                     }
@@ -139,7 +178,7 @@ pub(crate) fn tokenize(
             }
         };
         if !complete {
-            tokens.fields.truncate(base);
+            fields.truncate(base);
             break;
         }
         if let Some(width) = width
@@ -151,24 +190,19 @@ pub(crate) fn tokenize(
         }
         match fault {
             Some(reason) => {
-                tokens.fields.truncate(base);
+                fields.truncate(base);
                 let lines = lines_before.1 + line_ends(&bytes[lines_before.0..start]);
                 lines_before = (start, lines);
                 let input = excerpt(&bytes[start..position]);
-                tokens.bad.push(Bad { record: tokens.records, lines, column: None, input, reason });
+                bad.push(Bad { record: records, lines, column: None, input, reason });
             }
-            None => {
-                let row = Row { record: tokens.records as u32, start: start as u32, end: position as u32 };
-                tokens.rows.push(row);
-            }
+            None => rows.push(Row { record: records, start, end: position }),
         }
-        tokens.records += 1;
-        tokens.consumed = position;
+        records += 1;
+        consumed = position;
     }
-    if width.is_none() {
-        tokens.slots = tokens.fields.len();
-    }
-    tokens
+    let slots = if width.is_none() { fields.len() } else { wanted };
+    Tokens { good: Good::Any { fields, slots, rows }, bad, records, consumed }
 }
 
 /// The field at `position`, what ends it, and where the next one begins.
@@ -290,25 +324,58 @@ impl<'a> Cells<'a> {
 
     /// Good records.
     pub(crate) fn rows(&self) -> usize {
-        self.tokens.rows.len()
+        self.tokens.rows()
     }
 
     /// Wanted fields of a record.
     pub(crate) fn slots(&self) -> usize {
-        self.tokens.slots
+        match &self.tokens.good {
+            Good::Plain(_, fields) => fields.len(),
+            Good::Any { slots, .. } => *slots,
+        }
+    }
+
+    /// Whether all of it is text.
+    pub(crate) fn is_text(&self) -> bool {
+        self.text.is_some()
     }
 
     /// A field of a good record.
-    #[inline]
     pub(crate) fn get(&self, row: usize, slot: usize) -> Cell<'a> {
-        let field = self.tokens.fields[row * self.tokens.slots + slot];
-        let (start, end) = (field.start as usize, field.end as usize);
+        match &self.tokens.good {
+            Good::Plain(marks, fields) => {
+                let (start, end) = marks.field(self.bytes, row, fields[slot]);
+                self.cell(start, end, Kind::Plain)
+            }
+            Good::Any { fields, slots, .. } => {
+                let field = fields[row * slots + slot];
+                self.cell(field.start as usize, field.end as usize, field.kind)
+            }
+        }
+    }
+
+    /// Calls `put` with a field of each good record, one after another.
+    #[inline]
+    pub(crate) fn each(&self, slot: usize, mut put: impl FnMut(usize, Cell<'a>)) {
+        match &self.tokens.good {
+            Good::Plain(marks, fields) => {
+                for row in 0..marks.records() {
+                    let (start, end) = marks.field(self.bytes, row, fields[slot]);
+                    put(row, self.cell(start, end, Kind::Plain));
+                }
+            }
+            Good::Any { rows, .. } => (0..rows.len()).for_each(|row| put(row, self.get(row, slot))),
+        }
+    }
+
+    #[inline]
+    fn cell(&self, start: usize, end: usize, kind: Kind) -> Cell<'a> {
         let text = match self.text {
             Some(text) => text.get(start..end),
             None => std::str::from_utf8(&self.bytes[start..end]).ok(),
         };
         let Some(text) = text else { return Cell::NotUtf8 };
-        match field.kind {
+        match kind {
             Kind::Plain if text.is_empty() || self.dialect.null.as_deref() == Some(text) => Cell::Null,
             Kind::Plain | Kind::Quoted => Cell::Text(Cow::Borrowed(text)),
             Kind::Escaped => Cell::Text(Cow::Owned(self.unescape(text))),

@@ -11,6 +11,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::json::ReaderBuilder;
 use serde_json::Value;
 
+use crate::connector::Wanted;
 use crate::error::{Error, Result};
 use crate::format::record::{Bad, Decoded, excerpt};
 use crate::format::types::sql_name;
@@ -19,31 +20,32 @@ use crate::options::nearest;
 /// Decodes JSON lines.
 #[derive(Clone)]
 pub(crate) struct JsonDecoder {
-    schema: SchemaRef,
+    wanted: Arc<Wanted>,
 }
 
 impl JsonDecoder {
-    /// A decoder into rows of `schema`; a type that JSON can't give is an error.
-    pub(crate) fn new(schema: SchemaRef) -> Result<Self> {
-        builder(&schema, 1).build_decoder().map_err(|error| {
+    /// A decoder into rows of the `wanted` columns; a type that JSON can't give is an error.
+    pub(crate) fn new(wanted: Wanted) -> Result<Self> {
+        builder(&wanted.all, 1).build_decoder().map_err(|error| {
             Error::User(format!("these columns can't be read from JSON: {error}; declare another type"))
         })?;
-        Ok(JsonDecoder { schema })
+        Ok(JsonDecoder { wanted: Arc::new(wanted) })
     }
 
     /// See [`crate::format::text::TextDecoder::records`].
     pub(crate) fn records(&self, bytes: &[u8], last: bool, max: usize) -> Result<Decoded> {
         let lines = Lines::of(bytes, last, max);
-        let mut found =
-            Found { schema: &self.schema, bytes, lines: &lines.records, batches: Vec::new(), bad: Vec::new() };
+        let all = &self.wanted.all;
+        let mut found = Found { schema: all, bytes, lines: &lines.records, batches: Vec::new(), bad: Vec::new() };
         found.read(0..lines.records.len())?;
         let (batches, bad) = (found.batches, found.bad);
+        let internal = |error| Error::Internal(format!("rows of JSON can't be joined: {error}"));
         let rows = match batches.len() {
-            0 => RecordBatch::new_empty(self.schema.clone()),
+            0 => RecordBatch::new_empty(all.clone()),
             1 => batches[0].clone(),
-            _ => concat_batches(&self.schema, &batches)
-                .map_err(|error| Error::Internal(format!("rows of JSON can't be joined: {error}")))?,
+            _ => concat_batches(all, &batches).map_err(internal)?,
         };
+        let rows = rows.project(&self.wanted.places).map_err(internal)?;
         Ok(Decoded { consumed: lines.consumed, records: lines.records.len(), rows, bad })
     }
 }
@@ -204,7 +206,7 @@ mod tests {
             Field::new("s", DataType::Utf8, true),
             Field::new("t", crate::format::types::TIMESTAMP, true),
         ];
-        JsonDecoder::new(Arc::new(Schema::new(fields))).expect("a decoder")
+        JsonDecoder::new(Wanted::all(Arc::new(Schema::new(fields)))).expect("a decoder")
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! How bytes are rows: CSV, JSON lines and Parquet, apart from where the bytes come from.
 
 pub(crate) mod csv;
+pub(crate) mod csv_marks;
 pub(crate) mod csv_tokens;
 pub(crate) mod csv_write;
 pub(crate) mod event_time;

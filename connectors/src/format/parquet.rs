@@ -14,20 +14,21 @@ use parquet::file::metadata::ParquetMetaData;
 
 use std::sync::Arc;
 
+use crate::connector::Wanted;
 use crate::error::{Error, Result};
 use crate::format::csv::{find, missing};
 use crate::format::event_time;
 use crate::format::record::{Bad, Decoded};
-use crate::format::types::{convert, convertible, normalized_schema, sql_name};
+use crate::format::types::{always_fits, convert, convertible, normalized_schema, sql_name};
 use crate::format::{BATCH_BYTES, BATCH_ROWS};
 
 /// An open Parquet file.
 pub(crate) struct ParquetReader {
     reader: ParquetRecordBatchReader,
     name: String,
-    schema: SchemaRef,
-    /// For each column of the schema, its position among those read.
-    positions: Vec<usize>,
+    wanted: Wanted,
+    /// The declared columns that are looked at, each with its position among those read.
+    columns: Vec<(usize, usize)>,
     /// Rows of the whole file.
     pub(crate) rows: u64,
     metadata: Arc<ParquetMetaData>,
@@ -60,13 +61,13 @@ pub(crate) fn schema(file: File, name: &str) -> Result<SchemaRef> {
 }
 
 impl ParquetReader {
-    /// Opens a complete file to read rows of `schema` from row `offset` on.
-    pub(crate) fn open(file: File, name: &str, schema: SchemaRef, offset: u64, max_rows: usize) -> Result<Self> {
+    /// Opens a complete file to read rows of the `wanted` columns from row `offset` on.
+    pub(crate) fn open(file: File, name: &str, wanted: Wanted, offset: u64, max_rows: usize) -> Result<Self> {
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| broken(name, error))?;
         let there = builder.schema().clone();
         let names = there.fields().iter().map(|field| field.name().as_str());
         let mut roots = Vec::new();
-        for field in schema.fields() {
+        for (place, field) in wanted.all.fields().iter().enumerate() {
             let root =
                 find(names.clone(), field.name()).ok_or_else(|| missing(name, field.name(), names.clone(), ""))?;
             let from = there.field(root).data_type();
@@ -80,12 +81,15 @@ impl ParquetReader {
                     sql_name(from)
                 )));
             }
-            roots.push(root);
+            if wanted.places.contains(&place) || !always_fits(there.field(root), field) {
+                roots.push((place, root));
+            }
         }
-        let mut read = roots.clone();
+        let mut read: Vec<usize> = roots.iter().map(|(_, root)| *root).collect();
         read.sort_unstable();
         read.dedup();
-        let positions = roots.iter().filter_map(|root| read.binary_search(root).ok()).collect();
+        let position = |(place, root)| Some((place, read.binary_search(&root).ok()?));
+        let columns = roots.into_iter().filter_map(position).collect();
 
         let metadata = builder.metadata().clone();
         let rows = u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0);
@@ -100,12 +104,12 @@ impl ParquetReader {
             .build()
             .map_err(|error| broken(name, error))?;
         let name = name.to_string();
-        Ok(ParquetReader { reader, name, schema, positions, rows, metadata, there, first: offset })
+        Ok(ParquetReader { reader, name, wanted, columns, rows, metadata, there, first: offset })
     }
 
-    /// A time that the first row's, in a column of the schema, is not before; `None` if the statistics do not say.
+    /// A time that the first row's, in a column of the rows, is not before; `None` if the statistics do not say.
     pub(crate) fn begins(&self, column: usize) -> Option<i64> {
-        let name = self.schema.field(column).name();
+        let name = self.wanted.schema.field(column).name();
         let names = self.there.fields().iter().map(|field| field.name().as_str());
         let root = find(names, name)?;
         let parquet = self.metadata.file_metadata().schema_descr();
@@ -124,10 +128,10 @@ impl ParquetReader {
         let Some(batch) = self.reader.next() else { return Ok(None) };
         let batch = batch.map_err(|error| broken(&self.name, error))?;
         let records = batch.num_rows();
-        let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.positions.len());
+        let mut columns: Vec<Option<ArrayRef>> = vec![None; self.wanted.places.len()];
         let mut faults: Vec<(usize, usize, String)> = Vec::new();
-        for (slot, field) in self.schema.fields().iter().enumerate() {
-            let from = batch.column(self.positions[slot]);
+        for (slot, position) in self.columns.iter().copied() {
+            let (field, from) = (self.wanted.all.field(slot), batch.column(position));
             let (values, lost) = convert(from, field.data_type())?;
             for row in lost {
                 let value = array_value_to_string(from, row).unwrap_or_default();
@@ -138,14 +142,18 @@ impl ParquetReader {
                     faults.push((row, slot, "it is NULL, but the column is NOT NULL".to_string()));
                 }
             }
-            columns.push(values);
+            if let Some(place) = self.wanted.places.iter().position(|place| *place == slot) {
+                columns[place] = Some(values);
+            }
         }
+        let columns: Vec<ArrayRef> = columns.into_iter().flatten().collect();
+        let schema = &self.wanted.schema;
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(records));
         let made = |schema: SchemaRef, columns| {
             RecordBatch::try_new_with_options(schema, columns, &options).map_err(|error| broken(&self.name, error))
         };
         if faults.is_empty() {
-            return Ok(Some(Decoded { consumed: 0, records, rows: made(self.schema.clone(), columns)?, bad: vec![] }));
+            return Ok(Some(Decoded { consumed: 0, records, rows: made(schema.clone(), columns)?, bad: vec![] }));
         }
 
         faults.sort_by_key(|(row, slot, _)| (*row, *slot));
@@ -156,15 +164,15 @@ impl ParquetReader {
             keep[row] = false;
             let text = |column: &ArrayRef| array_value_to_string(column, row).unwrap_or_default();
             let input = batch.columns().iter().map(text).collect::<Vec<_>>().join(", ");
-            let column = Some(self.schema.field(slot).name().clone());
+            let column = Some(self.wanted.all.field(slot).name().clone());
             let input = crate::format::record::excerpt(input.as_bytes());
             bad.push(Bad { record: row, lines: 0, column, input, reason });
         }
-        let loose: Vec<Field> = self.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+        let loose: Vec<Field> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
         let all = made(Arc::new(Schema::new(loose)), columns)?;
         let good = filter_record_batch(&all, &BooleanArray::from(keep)).map_err(|error| broken(&self.name, error))?;
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(good.num_rows()));
-        let rows = RecordBatch::try_new_with_options(self.schema.clone(), good.columns().to_vec(), &options)
+        let rows = RecordBatch::try_new_with_options(schema.clone(), good.columns().to_vec(), &options)
             .map_err(|error| broken(&self.name, error))?;
         Ok(Some(Decoded { consumed: 0, records, rows, bad }))
     }

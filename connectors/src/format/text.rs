@@ -106,7 +106,7 @@ impl TextReading {
     /// A decoder of a file called `name` of a format other than Parquet.
     pub(crate) fn decoder(&self, format: Format, wanted: &Wanted, name: &str) -> Result<TextDecoder> {
         Ok(match format {
-            Format::Json => TextDecoder::Json(JsonDecoder::new(wanted.schema.clone())?),
+            Format::Json => TextDecoder::Json(JsonDecoder::new(wanted.clone())?),
             _ => TextDecoder::Csv(CsvDecoder::new(self.dialect.clone(), wanted.clone(), name)?),
         })
     }

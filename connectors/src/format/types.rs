@@ -96,6 +96,13 @@ pub(crate) fn convertible(from: &DataType, to: &DataType) -> bool {
     }
 }
 
+/// Whether every value of the column `from` of a file is one of the column `to` as declared.
+pub(crate) fn always_fits(from: &Field, to: &Field) -> bool {
+    let text = |t: &DataType| matches!(t, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let (from_type, to_type) = (from.data_type(), to.data_type());
+    (from_type == to_type || text(from_type) && text(to_type)) && (to.is_nullable() || !from.is_nullable())
+}
+
 fn decimal_scale(of: &DataType) -> Option<i8> {
     match of {
         DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale) => Some(*scale),

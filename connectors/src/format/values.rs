@@ -43,20 +43,18 @@ pub(crate) fn timestamp(text: &str) -> Option<i64> {
 }
 
 /// One written as `2013-01-31T10:00:00`, with `T` or a space, up to six digits of a second's fraction and a `Z` or not.
+#[inline]
 fn common_timestamp(text: &[u8]) -> Option<i64> {
     let (whole, rest) = text.split_first_chunk::<19>()?;
-    let separated = [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')].iter().all(|(place, byte)| whole[*place] == *byte);
-    if !separated || !matches!(whole[10], b'T' | b' ') {
+    let (date, time) = (whole.first_chunk::<8>()?, whole.last_chunk::<8>()?);
+    let (date, time) = (pairs(*date, b"0000-00-")?, pairs(*time, b"00:00:00")?);
+    let [day_tens, day_ones] = [whole[8], whole[9]].map(|byte| byte.wrapping_sub(b'0'));
+    if !matches!(whole[10], b'T' | b' ') || day_tens > 9 || day_ones > 9 {
         return None;
     }
-    let number = |from: usize, to: usize| {
-        whole[from..to].iter().try_fold(0_i64, |value, byte| match byte.wrapping_sub(b'0') {
-            digit @ 0..=9 => Some(value * 10 + i64::from(digit)),
-            _ => None,
-        })
-    };
-    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    let (year, month) = (pair(date, 0) * 100 + pair(date, 2), pair(date, 5));
+    let day = i64::from(day_tens) * 10 + i64::from(day_ones);
+    let (hour, minute, second) = (pair(time, 0), pair(time, 3), pair(time, 6));
     let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
     let days = match month {
         4 | 6 | 9 | 11 => 30,
@@ -71,15 +69,10 @@ fn common_timestamp(text: &[u8]) -> Option<i64> {
     let micros = match rest.strip_suffix(b"Z").unwrap_or(rest) {
         [] => 0,
         [b'.', digits @ ..] if (1..=6).contains(&digits.len()) => {
-            let mut micros = 0;
-            for place in 0..6 {
-                let digit = digits.get(place).map_or(0, |byte| byte.wrapping_sub(b'0'));
-                if digit > 9 {
-                    return None;
-                }
-                micros = micros * 10 + i64::from(digit);
-            }
-            micros
+            let mut six = *b"00000000";
+            six[2..2 + digits.len()].copy_from_slice(digits);
+            let six = pairs(six, b"00000000")?;
+            pair(six, 2) * 10_000 + pair(six, 4) * 100 + pair(six, 6)
         }
         _ => return None,
     };
@@ -90,6 +83,26 @@ fn common_timestamp(text: &[u8]) -> Option<i64> {
     let day = of_era * 365 + of_era / 4 - of_era / 100 + (153 * month + 2) / 5 + day - 1;
     let seconds = (era * 146_097 + day - 719_468) * 86_400 + hour * 3600 + minute * 60 + second;
     Some(seconds * 1_000_000 + micros)
+}
+
+/// The numbers that each two characters of eight make, in the byte of the first; `None` unless there is a digit wherever the
+/// pattern has a zero, and the pattern's character anywhere else.
+#[inline]
+fn pairs(eight: [u8; 8], pattern: &[u8; 8]) -> Option<u64> {
+    const HIGHEST: u64 = 0x8080_8080_8080_8080;
+    let values = u64::from_le_bytes(eight) ^ u64::from_le_bytes(*pattern);
+    // Added to the largest value that is allowed, this is one less than the highest bit.
+    let room = u64::from_le_bytes(pattern.map(|byte| if byte == b'0' { 0x7f - 9 } else { 0x7f }));
+    if (values | values.wrapping_add(room)) & HIGHEST != 0 {
+        return None;
+    }
+    Some(values.wrapping_mul(10).wrapping_add(values >> 8))
+}
+
+/// One of [`pairs`].
+#[inline]
+fn pair(pairs: u64, place: usize) -> i64 {
+    i64::from(pairs.to_le_bytes()[place])
 }
 
 #[cfg(test)]
