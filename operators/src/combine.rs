@@ -43,6 +43,8 @@ pub struct SumDiffs {
     slots: Vec<u32>,
     sums: Vec<i64>,
     rows: Vec<u32>,
+    /// The group of each record.
+    groups: Vec<u32>,
     /// Batches to let pass before looking again.
     rest: u32,
 }
@@ -64,47 +66,7 @@ impl SumDiffs {
     where
         Keyed<V>: Payload,
     {
-        if batch.len() < LEAST {
-            return batch;
-        }
-        if self.rest > 0 {
-            self.rest -= 1;
-            return batch;
-        }
-        let slots = (batch.len() * 2).next_power_of_two();
-        self.slots.clear();
-        self.slots.resize(slots, u32::MAX);
-        self.sums.clear();
-        self.rows.clear();
-        let data = &batch.data;
-        for row in 0..batch.len() {
-            let (hash, time, value) = (data.hashes[row], batch.times[row], word(row));
-            let mixed = time.wrapping_add(value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let mut at = (hash ^ mixed) as usize & (slots - 1);
-            loop {
-                let index = self.slots[at] as usize;
-                let Some(&first) = self.rows.get(index) else {
-                    self.slots[at] = self.rows.len() as u32;
-                    self.rows.push(row as u32);
-                    self.sums.push(batch.diffs[row]);
-                    break;
-                };
-                let first = first as usize;
-                if data.hashes[first] == hash
-                    && batch.times[first] == time
-                    && word(first) == value
-                    && data.keys.get(first) == data.keys.get(row)
-                {
-                    self.sums[index] += batch.diffs[row];
-                    break;
-                }
-                at = (at + 1) & (slots - 1);
-            }
-        }
-        if self.rows.len() * 4 > batch.len() * 3 {
-            self.rest = REST;
-        }
-        if self.rows.len() == batch.len() {
+        if !self.group(&batch, word) || self.rows.len() == batch.len() {
             return batch;
         }
         let mut kept = 0;
@@ -120,6 +82,62 @@ impl SumDiffs {
         let mut combined = batch.gather(&self.rows);
         combined.diffs.copy_from_slice(&self.sums);
         combined
+    }
+
+    /// Groups the records of equal keys, times and words; false where it does not look, for that would not pay.
+    pub fn group<V: Payload>(&mut self, batch: &Updates<Keyed<V>>, word: impl Fn(usize) -> u64) -> bool
+    where
+        Keyed<V>: Payload,
+    {
+        if batch.len() < LEAST {
+            return false;
+        }
+        if self.rest > 0 {
+            self.rest -= 1;
+            return false;
+        }
+        let slots = (batch.len() * 2).next_power_of_two();
+        self.slots.clear();
+        self.slots.resize(slots, u32::MAX);
+        self.sums.clear();
+        self.rows.clear();
+        self.groups.clear();
+        let data = &batch.data;
+        for row in 0..batch.len() {
+            let (hash, time, value) = (data.hashes[row], batch.times[row], word(row));
+            let mixed = time.wrapping_add(value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut at = (hash ^ mixed) as usize & (slots - 1);
+            loop {
+                let index = self.slots[at] as usize;
+                let Some(&first) = self.rows.get(index) else {
+                    self.slots[at] = self.rows.len() as u32;
+                    self.groups.push(self.rows.len() as u32);
+                    self.rows.push(row as u32);
+                    self.sums.push(batch.diffs[row]);
+                    break;
+                };
+                let first = first as usize;
+                if data.hashes[first] == hash
+                    && batch.times[first] == time
+                    && word(first) == value
+                    && data.keys.get(first) == data.keys.get(row)
+                {
+                    self.groups.push(index as u32);
+                    self.sums[index] += batch.diffs[row];
+                    break;
+                }
+                at = (at + 1) & (slots - 1);
+            }
+        }
+        if self.rows.len() * 4 > batch.len() * 3 {
+            self.rest = REST;
+        }
+        true
+    }
+
+    /// What [`SumDiffs::group`] has found: the first record of each group, the sum of its diffs, and the group of each record.
+    pub fn grouped(&self) -> (&[u32], &[i64], &[u32]) {
+        (&self.rows, &self.sums, &self.groups)
     }
 }
 

@@ -7,6 +7,7 @@
 
 use crate::buckets::Buckets;
 use crate::counts::{Counts, Marks};
+use crate::guard::raise;
 use crate::keyed::{KEEP, Keyed, NoValue};
 use crate::reduction::{Errors, Fault, KeyError, Reduction, STEP, reduce};
 use crate::saved::{Export, Homes, KeyStates};
@@ -47,6 +48,15 @@ pub fn distinct<'scope>(
     reduce(stream, name, Distinct::default())
 }
 
+/// The same of a collection from which nothing is ever retracted: a key is given when it comes, not when its time is closed,
+/// for nothing that comes later can take it back. A retraction is a fault of the dataflow.
+pub fn distinct_of_growing<'scope>(
+    stream: UpdateStream<'scope, Keyed<NoValue>>,
+    name: &str,
+) -> (UpdateStream<'scope, Keyed<NoValue>>, UpdateStream<'scope, Vec<KeyError>>) {
+    reduce(stream, name, Distinct { grows: true, ..Distinct::default() })
+}
+
 /// The keys of some buckets.
 #[derive(Default)]
 struct Segment {
@@ -71,6 +81,8 @@ const TOUCHED: usize = 1 << 18;
 /// The reduction of [`distinct`].
 #[derive(Default)]
 pub struct Distinct {
+    /// Whether nothing is ever retracted.
+    grows: bool,
     buckets: Buckets<Segment>,
     touched: Vec<Touched>,
     /// How many of `touched` were emitted.
@@ -84,13 +96,26 @@ impl Reduction for Distinct {
     type Output = Keyed<NoValue>;
 
     fn apply(&mut self, time: Time, batch: &Updates<Keyed<NoValue>>, rows: &[u32]) {
-        let Distinct { buckets, touched, groups, .. } = self;
+        let Distinct { grows, buckets, touched, groups, output, .. } = self;
         let data = &batch.data;
         buckets.split(data, time, rows, &Segment::default, |slot, segment, rows| {
             groups.clear();
             segment.table.lookup_or_insert(&data.hashes, &data.keys, rows, groups);
             let all = segment.table.groups();
             segment.counts.reserve(all);
+            if *grows {
+                for (&row, &group) in rows.iter().zip(groups.iter()) {
+                    let row = row as usize;
+                    if batch.diffs[row] < 0 {
+                        raise("a record was retracted from what only grows");
+                    }
+                    if segment.counts.add(group, batch.diffs[row]) == 0 && batch.diffs[row] > 0 {
+                        segment.homes.set(group, data.bucket(row), all);
+                        give(output, data.hashes[row], data.keys.get(row), data.bucket(row), time, 1);
+                    }
+                }
+                return;
+            }
             segment.touched.reserve(all);
             for (&row, &group) in rows.iter().zip(groups.iter()) {
                 let old = segment.counts.add(group, batch.diffs[row as usize]);
@@ -119,13 +144,8 @@ impl Reduction for Distinct {
             segment.touched.remove(group);
             let new = segment.counts.get(group);
             if (old > 0) != (new > 0) {
-                let keyed = &mut output.data;
-                keyed.hashes.push(hash);
-                keyed.keys.push(segment.table.key(group));
-                push_bucket(&mut keyed.buckets, keyed.hashes.len(), segment.homes.get(group));
-                keyed.vals.0 += 1;
-                output.times.push(time);
-                output.diffs.push(if new > 0 { 1 } else { -1 });
+                let diff = if new > 0 { 1 } else { -1 };
+                give(output, hash, segment.table.key(group), segment.homes.get(group), time, diff);
             }
             if old < 0 || new < 0 {
                 push_negative(errors, time, segment.table.key(group), &[], old, new);
@@ -189,6 +209,17 @@ impl Reduction for Distinct {
         let bytes = |s: &Segment| s.table.bytes() + s.counts.bytes() + s.homes.bytes() + s.touched.bytes();
         self.buckets.iter().map(|s| (bytes(s), s.table.len())).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
     }
+}
+
+#[inline]
+fn give(output: &mut Updates<Keyed<NoValue>>, hash: u64, key: &[u8], bucket: u64, time: Time, diff: i64) {
+    let keyed = &mut output.data;
+    keyed.hashes.push(hash);
+    keyed.keys.push(key);
+    push_bucket(&mut keyed.buckets, keyed.hashes.len(), bucket);
+    keyed.vals.0 += 1;
+    output.times.push(time);
+    output.diffs.push(diff);
 }
 
 /// Appends the bucket of record `len - 1`; `buckets` stays empty as long as all are [`KEEP`].
@@ -274,6 +305,25 @@ mod tests {
                     .collect()
             });
             assert_eq!(errors, model, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn what_only_grows_gives_the_same() {
+        for seed in 0..12 {
+            let times = [3, 40][seed as usize % 2];
+            let mut all = changes(seed, 200, times, false, |rng| match seed % 3 {
+                0 => (rng.random_range(0..30), KEEP),
+                _ => (rng.random_range(0..30), [20, 30, KEEP][rng.random_range(0..3)]),
+            });
+            all.iter_mut().for_each(|(_, _, diff)| *diff = diff.abs());
+            for workers in [1, 2] {
+                let (seen, _) = run(workers, seed, &all, pack, unpack, |stream| distinct(stream, "distinct"));
+                let (grown, errors) =
+                    run(workers, seed, &all, pack, unpack, |stream| distinct_of_growing(stream, "distinct"));
+                assert_eq!(grown, seen, "seed {seed}, {workers} workers");
+                assert!(errors.is_empty());
+            }
         }
     }
 

@@ -80,7 +80,8 @@ pub trait Reduction: 'static {
     /// The batches given.
     type Output: Payload;
 
-    /// Applies updates of one time: `rows` of `batch`. A time's updates may come in several calls.
+    /// Applies updates of one time: `rows` of `batch`. A time's updates may come in several calls. What they change for good
+    /// may be buffered at once.
     fn apply(&mut self, time: Time, batch: &Updates<Keyed<Self::Input>>, rows: &[u32]);
 
     /// Buffers what the time changed, or some thousand records of it, and says whether that was all. Called after all of a
@@ -183,6 +184,9 @@ pub fn reduce<'scope, R: Reduction>(
                     loop {
                         let taken = pending
                             .take(time, turn.piece(STEP), &mut rows, |batch, rows| reduction.apply(time, batch, rows));
+                        if reduction.buffered() >= OUTPUT {
+                            flush(&mut reduction, &mut errors, &held);
+                        }
                         if taken == 0 {
                             break;
                         }

@@ -20,7 +20,7 @@ mod distinct;
 mod extreme;
 mod numbers;
 
-pub(super) use combine::CombineCounts;
+pub(super) use combine::CombineSums;
 use distinct::Distinct;
 
 /// One aggregate of all groups.
@@ -147,9 +147,15 @@ impl Blueprint {
         Columns { arrays: arrays.collect(), rows: columns.rows }
     }
 
-    /// Whether all aggregates count rows, so that equal keys can be added up beforehand.
-    pub(super) fn counts_only(&self) -> bool {
-        self.prepared.iter().all(|p| matches!(p, Prepared::Counts { .. }))
+    /// Whether all aggregates count rows or add up whole numbers, so that equal keys can be added up beforehand.
+    pub(super) fn adds_up(&self) -> bool {
+        use AggregateFunction::{Avg, Count, Sum};
+        self.specs.iter().all(|Spec { aggregate, argument_type, .. }| match aggregate.function {
+            _ if aggregate.distinct => false,
+            Count => true,
+            Sum | Avg => matches!(argument_type, DataType::Int64 | DataType::UInt64),
+            _ => false,
+        })
     }
 
     /// Empty accumulators.
