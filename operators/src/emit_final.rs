@@ -4,7 +4,7 @@
 //! The output has each row at the last time before its release time, as often as the input then holds it, and nothing
 //! before: so it is closed as soon as the frontier reaches the release time. Updates that come at or after their row's
 //! release time are ignored, which is what makes the row final. When every input is
-//! closed, all rows are final; when the run is stopped, nothing more is (see [`RunEnd`]). A row that was retracted more
+//! closed, all rows are final; when the run is stopped, only those are that the frontier had reached (see [`RunEnd`]). A row that was retracted more
 //! often than it came is an error, not zero copies.
 //!
 //! State: the rows that are not final yet, each once with its count, in a table for each release time that is dropped
@@ -128,6 +128,14 @@ impl Unfinished {
     /// Makes all rows final: every input is closed. Returns whether there are any to take.
     pub fn release_all(&mut self) -> bool {
         self.released.append(&mut std::mem::take(&mut self.windows).into_iter().collect());
+        !self.released.is_empty()
+    }
+
+    /// Makes the rows final whose release time `frontier` has reached, and forgets the others. Returns whether there are any
+    /// to take.
+    pub fn release_last(&mut self, frontier: Time) -> bool {
+        self.release(frontier);
+        self.windows.clear();
         !self.released.is_empty()
     }
 
@@ -279,10 +287,7 @@ pub fn emit_final<'scope>(
                 let frontier = frontiers[0].frontier().first().copied();
                 match (frontier, end.get()) {
                     (Some(frontier), _) => unfinished.release(frontier),
-                    (None, Some(End::Stopped)) => {
-                        unfinished = Unfinished::default();
-                        false
-                    }
+                    (None, Some(End::Stopped(closed))) => unfinished.release_last(closed),
                     (None, _) => unfinished.release_all(),
                 };
                 let (mut rows_output, mut error_output) = (rows_output.activate(), error_output.activate());
@@ -376,6 +381,13 @@ mod tests {
             run(1, 0, &rows, pack, |rows: &Rows, i| rows.get(i).to_vec(), move |stream| emit_final(stream, &end));
         // The frontier reached 2.
         assert!(given.is_empty());
+        // It was 10 in the step in which the input was closed.
+        let end = RunEnd::default();
+        end.stop();
+        end.close(10);
+        let (given, _) =
+            run(1, 0, &rows, pack, |rows: &Rows, i| rows.get(i).to_vec(), move |stream| emit_final(stream, &end));
+        assert_eq!(given.into_keys().collect::<Vec<_>>(), [4]);
     }
 
     #[test]

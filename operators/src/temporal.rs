@@ -6,7 +6,7 @@
 //!
 //! State: what is scheduled and not yet due, in a [`Schedule`]; it is freed as the frontier passes it. The retraction of
 //! a row schedules the opposite of what the row had scheduled; the two cancel downstream. What is scheduled after the
-//! largest stamp of a finished run's inputs is not applied, nor is anything when a run is stopped (see [`RunEnd`]).
+//! largest stamp of a finished run's inputs is not applied, nor what was not due when a run was stopped (see [`RunEnd`]).
 
 use std::collections::VecDeque;
 
@@ -167,7 +167,7 @@ fn scheduled<'scope, D: Payload>(
                     Some(frontier) => Some(*frontier),
                     None => match end.get() {
                         Some(End::Finished(last)) => Some(last.saturating_add(1)),
-                        Some(End::Stopped) => None,
+                        Some(End::Stopped(closed)) => Some(closed),
                         None => largest.map(|largest: Time| largest.saturating_add(1)),
                     },
                 };
@@ -335,5 +335,9 @@ mod tests {
         let row = (1, 0, 20);
         let given = run(0, &[(row, 10, 1), ((2, 0, NEVER), 15, 1), ((3, 15, NEVER), 12, 1)], &end);
         assert_eq!(given.keys().map(|((row, ..), time)| (*row, *time)).collect::<Vec<_>>(), [(1, 10), (2, 15)]);
+        // All before 20 was complete when the input was closed.
+        end.close(20);
+        let given = run(0, &[(row, 10, 1), ((3, 15, NEVER), 12, 1), ((4, 20, NEVER), 12, 1)], &end);
+        assert_eq!(given.keys().map(|((row, ..), time)| (*row, *time)).collect::<Vec<_>>(), [(1, 10), (3, 15)]);
     }
 }

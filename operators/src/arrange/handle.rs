@@ -140,6 +140,9 @@ impl Arrangement {
     }
 }
 
+/// The bytes of contents that are read in one step, and a row more.
+const STEP_BYTES: usize = 1 << 26;
+
 /// The contents of an arrangement at a time, in order of key hash: an iterator in steps.
 pub struct Contents {
     readers: Vec<Reader>,
@@ -158,7 +161,8 @@ pub struct Content {
 }
 
 impl Contents {
-    /// Reads about `updates` updates of the arrangement; none when all are read. The answer may be empty before.
+    /// Reads about `updates` updates of the arrangement, fewer where they are large; none when all are read. The answer may be
+    /// empty before.
     pub fn next(&mut self, updates: usize) -> Option<Content> {
         self.readers.retain(|reader| reader.at().is_some());
         if self.readers.is_empty() {
@@ -166,7 +170,7 @@ impl Contents {
         }
         let mut content = Content::default();
         let mut read = 0;
-        while read < updates {
+        while read < updates && content.keys.bytes().len() + content.vals.bytes().len() < STEP_BYTES {
             let least = (0..self.readers.len()).min_by(|&a, &b| self.readers[a].cmp(&self.readers[b]));
             let Some(least) = least else { break };
             let Some((chunk, row)) = self.readers[least].at() else { break };
