@@ -18,6 +18,7 @@ mod parse;
 mod planner;
 mod pushdown;
 mod statement;
+mod timed;
 mod types;
 mod window;
 
@@ -27,6 +28,6 @@ mod tests;
 pub use crate::logical::{HopNode, parse_duration, window_expr, window_udf};
 pub use ddl::{output_mode, trigger};
 pub use parse::{parse, parse_query, parse_scalar};
-pub(crate) use planner::scanned;
 pub use planner::{Changes, Planner};
+pub(crate) use planner::{MAX_PLANNING_TIME, scanned};
 pub use statement::*;

@@ -10,6 +10,7 @@
 //! - `EliminateGroupByConstant`: a group without keys is the global group, which has a row even without input.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
@@ -39,6 +40,7 @@ use datafusion::optimizer::{Analyzer, Optimizer, OptimizerConfig, OptimizerConte
 use super::check;
 use super::or_null::null_where_it_fails;
 use super::pushdown::PushDownSafeFilter;
+use super::timed::{Timed, within};
 use super::window::place_windows;
 use crate::plan::OnError;
 
@@ -103,29 +105,34 @@ fn analyze(plan: LogicalPlan, options: &ConfigOptions) -> Result<LogicalPlan> {
     place_windows(plan)
 }
 
-/// The optimised plan of a supported query.
-pub(super) fn optimize(plan: LogicalPlan, on_error: OnError, options: &Arc<ConfigOptions>) -> Result<LogicalPlan> {
+/// The optimised plan of a supported query, made within `most`.
+pub(super) fn optimize(
+    plan: LogicalPlan,
+    on_error: OnError,
+    options: &Arc<ConfigOptions>,
+    most: Duration,
+) -> Result<LogicalPlan> {
     static OPTIMIZER: OnceLock<Optimizer> = OnceLock::new();
     let optimizer = OPTIMIZER.get_or_init(|| {
         Optimizer::with_rules(vec![
-            Arc::new(RewriteSetComparison::new()),
-            Arc::new(OptimizeUnions::new()),
-            Arc::new(CheckedSimplify { inner: SimplifyExpressions::new() }),
-            Arc::new(ReplaceDistinctWithAggregate::new()),
-            Arc::new(EliminateJoin::new()),
-            Arc::new(DecorrelatePredicateSubquery::new()),
-            Arc::new(ScalarSubqueryToJoin::new()),
-            Arc::new(DecorrelateLateralJoin::new()),
-            Arc::new(ExtractEquijoinPredicate::new()),
-            Arc::new(EliminateDuplicatedExpr::new()),
-            Arc::new(EliminateFilter::new()),
-            Arc::new(EliminateCrossJoin::new()),
-            Arc::new(EliminateLimit::new()),
-            Arc::new(PropagateEmptyRelation::new()),
-            Arc::new(EliminateOuterJoin::new()),
-            Arc::new(PushDownSafeFilter::new()),
-            Arc::new(OnlyDistinctToGroupBy { inner: SingleDistinctToGroupBy::new() }),
-            Arc::new(OptimizeProjections::new()),
+            Arc::new(Timed(RewriteSetComparison::new())),
+            Arc::new(Timed(OptimizeUnions::new())),
+            Arc::new(Timed(CheckedSimplify { inner: SimplifyExpressions::new() })),
+            Arc::new(Timed(ReplaceDistinctWithAggregate::new())),
+            Arc::new(Timed(EliminateJoin::new())),
+            Arc::new(Timed(DecorrelatePredicateSubquery::new())),
+            Arc::new(Timed(ScalarSubqueryToJoin::new())),
+            Arc::new(Timed(DecorrelateLateralJoin::new())),
+            Arc::new(Timed(ExtractEquijoinPredicate::new())),
+            Arc::new(Timed(EliminateDuplicatedExpr::new())),
+            Arc::new(Timed(EliminateFilter::new())),
+            Arc::new(Timed(EliminateCrossJoin::new())),
+            Arc::new(Timed(EliminateLimit::new())),
+            Arc::new(Timed(PropagateEmptyRelation::new())),
+            Arc::new(Timed(EliminateOuterJoin::new())),
+            Arc::new(Timed(PushDownSafeFilter::new())),
+            Arc::new(Timed(OnlyDistinctToGroupBy { inner: SingleDistinctToGroupBy::new() })),
+            Arc::new(Timed(OptimizeProjections::new())),
         ])
     });
     check::supported(&plan)?;
@@ -136,5 +143,5 @@ pub(super) fn optimize(plan: LogicalPlan, on_error: OnError, options: &Arc<Confi
     };
     // Without a start time `now()` is never folded into a constant; the check has refused it anyway.
     let context = OptimizerContext::new_with_config_options(options.clone()).without_query_execution_start_time();
-    optimizer.optimize(plan, &context, |_, _| {})
+    within(most, || optimizer.optimize(plan, &context, |_, _| {}))
 }

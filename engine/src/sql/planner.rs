@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -29,7 +30,12 @@ use crate::shield;
 pub struct Planner {
     state: SessionState,
     relations: BTreeMap<String, Entry>,
+    /// How long a query may be planned.
+    pub most: Duration,
 }
+
+/// How long a query may be planned, unless something else is said.
+pub(crate) const MAX_PLANNING_TIME: Duration = Duration::from_secs(60);
 
 #[derive(Clone)]
 enum Entry {
@@ -48,7 +54,7 @@ impl Default for Planner {
 impl Planner {
     /// A planner with DataFusion's functions and `window`, and no tables.
     pub fn new() -> Self {
-        Planner { state: functions::state(), relations: BTreeMap::new() }
+        Planner { state: functions::state(), relations: BTreeMap::new(), most: MAX_PLANNING_TIME }
     }
 
     /// Adds a table, replacing a table or view of the same name.
@@ -263,7 +269,7 @@ impl Planner {
     pub fn optimized(&self, plan: &LogicalPlan, on_error: OnError) -> Result<LogicalPlan> {
         shielded(|| {
             check::depth(plan)?;
-            Ok(optimize(Through::without(plan.clone())?, on_error, self.state.config_options())?)
+            Ok(optimize(Through::without(plan.clone())?, on_error, self.state.config_options(), self.most)?)
         })
     }
 
