@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use headwater_operators::run_end::{End, RunEnd};
+use headwater_operators::run_end::RunEnd;
 
 use crate::error::{Error, Result};
 
@@ -208,7 +208,7 @@ impl Node {
 
     /// Whether nothing more becomes final by its end.
     pub fn is_stopped(&self) -> bool {
-        self.end.get() == Some(End::Stopped)
+        self.end.is_stopped()
     }
 
     /// What its dataflow is told of its end.
@@ -219,6 +219,12 @@ impl Node {
     /// Those that read it and are there.
     pub fn readers(&self) -> Vec<Arc<Node>> {
         lock(&self.readers).iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Whether something that goes on reads it. A plain view alone reads nothing.
+    pub fn is_read(&self) -> bool {
+        let goes_on = |reader: &Arc<Node>| reader.kind != Kind::View && reader.state().is_living();
+        lock(&self.readers).iter().filter_map(Weak::upgrade).any(|reader| goes_on(&reader))
     }
 
     /// Says whom to tell when it fails; at once if it has.

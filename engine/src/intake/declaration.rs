@@ -63,11 +63,13 @@ impl Declaration {
         if self.by_clock { Follow::Clock(Arc::new(*super::clock())) } else { Follow::Session(session.clone()) }
     }
 
-    pub(super) fn stamping(&self, session: &SessionTime) -> Stamping {
+    /// How rows of these columns, or of all, are stamped.
+    pub(super) fn stamping(&self, session: &SessionTime, columns: Option<&[usize]>) -> Stamping {
+        let place = |column| columns.and_then(|columns| columns.binary_search(&column).ok()).unwrap_or(column);
         match (&self.event_time, self.is_static) {
             (_, true) => Stamping::Static,
             (Some(event), false) => Stamping::Event {
-                column: event.column,
+                column: place(event.column),
                 stamper: Box::new(Stamper::new(self.config(event))),
                 cuts: Cuts::default(),
             },
@@ -86,6 +88,14 @@ impl Declaration {
     /// Whether later queries read the source again, by the recorded cuts.
     fn is_replayed(&self) -> bool {
         matches!(&self.origin, Origin::Connector(connector, _) if connector.guarantee() != Guarantee::Once)
+    }
+
+    /// What is to be read for a query that wants these columns, in their order; `None` if that is all.
+    pub(super) fn needed(&self, mut columns: Vec<usize>) -> Option<Vec<usize>> {
+        columns.extend(self.read_by());
+        columns.sort_unstable();
+        columns.dedup();
+        (columns.len() < self.schema.fields().len()).then_some(columns)
     }
 
     /// The column by whose event time a source is to be read. Rows of a static table are there since ever: their order is

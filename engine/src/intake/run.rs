@@ -1,7 +1,7 @@
 //! Runs: one reading of a table, with its stamps.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::history::History;
 use super::stamping::{Intake, IntakeCounts, Stamping};
 use crate::catalog::Node;
 use crate::error::{Error, Result};
-use crate::worker::{Gauge, Sequencer, spawn};
+use crate::worker::{Gauge, Limits, Sequencer, spawn};
 
 /// How long a reader waits for news before it lets time pass.
 const POLL: Duration = Duration::from_millis(20);
@@ -39,8 +39,8 @@ pub(crate) enum Reading {
 pub(crate) struct RunContext {
     pub sequencer: Arc<Sequencer>,
     pub session: SessionTime,
-    /// How many rows of a table may be on their way to operators.
-    pub max_in_flight: Arc<AtomicUsize>,
+    /// How much of a table may be on its way to operators.
+    pub max_in_flight: Arc<Limits>,
 }
 
 /// One reading of a table, with its stamps.
@@ -56,7 +56,7 @@ pub(crate) struct Run {
     /// Whether all that was there when it began has been read.
     caught_up: AtomicBool,
     in_flight: Arc<Gauge>,
-    max_in_flight: Arc<AtomicUsize>,
+    max_in_flight: Arc<Limits>,
     progress: Mutex<Progress>,
     /// Where to stop, by split; `None` to read to the end.
     limit: Option<HashMap<String, u64>>,
@@ -64,6 +64,16 @@ pub(crate) struct Run {
     companions: Mutex<Companions>,
     /// Whether it reads for one query only, and ends with it.
     private: bool,
+    /// The declared columns that it reads, in their order; `None` for all.
+    pub columns: Option<Vec<usize>>,
+}
+
+/// Whom a run reads for.
+enum Reader {
+    /// All queries of the table.
+    All,
+    /// One, and which columns it needs; `None` for all.
+    One(Option<Vec<usize>>),
 }
 
 /// Runs, each with how many queries read it together with another.
@@ -92,19 +102,21 @@ impl Companions {
 impl Run {
     /// The run that all queries of a table share.
     pub fn new(declaration: Arc<Declaration>, node: Arc<Node>, context: &RunContext) -> Arc<Self> {
-        let stamping = declaration.stamping(&context.session);
-        Self::with(declaration, node, stamping, None, context, &context.session, false)
+        let stamping = declaration.stamping(&context.session, None);
+        Self::with(declaration, node, stamping, None, context, &context.session, Reader::All)
     }
 
-    /// A run that reads for one query, by an event time of that query's own.
+    /// A run that reads for one query those columns that it needs, by an event time of that query's own.
     pub fn private(
         declaration: Arc<Declaration>,
         node: Arc<Node>,
         context: &RunContext,
         session: &SessionTime,
+        columns: Vec<usize>,
     ) -> Arc<Self> {
-        let stamping = declaration.stamping(session);
-        Self::with(declaration, node, stamping, None, context, session, true)
+        let columns = declaration.needed(columns);
+        let stamping = declaration.stamping(session, columns.as_deref());
+        Self::with(declaration, node, stamping, None, context, session, Reader::One(columns))
     }
 
     /// A run that reads again what another has read, with the same stamps, and ends there.
@@ -126,7 +138,7 @@ impl Run {
                 cuts: Cuts::default(),
             },
         };
-        Self::with(declaration, node, stamping, Some(limit), context, &context.session, true)
+        Self::with(declaration, node, stamping, Some(limit), context, &context.session, Reader::One(None))
     }
 
     fn with(
@@ -136,8 +148,12 @@ impl Run {
         limit: Option<HashMap<String, u64>>,
         context: &RunContext,
         session: &SessionTime,
-        private: bool,
+        reader: Reader,
     ) -> Arc<Self> {
+        let (private, columns) = match reader {
+            Reader::All => (false, None),
+            Reader::One(columns) => (true, columns),
+        };
         let follows = matches!(stamping, Stamping::Follow { .. });
         let by_data = declaration.event_time.as_ref().is_some_and(|event| event.by_data);
         let history = matches!(declaration.origin, Origin::Memory).then(|| History::new(&declaration.schema, by_data));
@@ -157,6 +173,7 @@ impl Run {
             limit,
             companions: Mutex::default(),
             private,
+            columns,
         });
         if follows {
             run.lock().flush();
@@ -206,7 +223,7 @@ impl Run {
     /// Waits while the engine is behind with what was sent to it; `pushing` does not wait for what only another push
     /// would end.
     pub fn wait_for_room(&self, pushing: bool, mut check: impl FnMut() -> Result<()>) -> Result<()> {
-        while self.in_flight.get() > self.max_in_flight.load(Ordering::Relaxed)
+        while self.in_flight.get().exceeds(self.max_in_flight.get())
             && !self.stop.load(Ordering::Acquire)
             && !(pushing && self.in_flight.is_held_up())
         {
@@ -319,6 +336,7 @@ impl Run {
         }
         spec.schema = Some(self.declaration.schema.clone());
         spec.event_time = self.declaration.read_by();
+        spec.projection = self.columns.clone();
         let source = connector.source(&spec)?;
         let run = self.clone();
         spawn(format!("read {}", self.declaration.name), move || {
@@ -342,6 +360,11 @@ impl Run {
         while !self.stop.load(Ordering::Acquire) {
             if left.as_ref().is_some_and(BTreeMap::is_empty) {
                 break;
+            }
+            if !self.private && !self.node.is_read() {
+                // It goes on from here for who comes next.
+                std::thread::sleep(POLL);
+                continue;
             }
             self.wait_for_room(false, || Ok(()))?;
             let poll = source.poll(POLL)?;
@@ -369,6 +392,10 @@ impl Run {
                     if let Some(limit) = limit {
                         batch.cut_off(*limit);
                     }
+                    if let Some(wanted) = self.columns.as_ref().filter(|wanted| wanted.len() < batch.rows.num_columns())
+                    {
+                        batch.rows = batch.rows.project(wanted)?;
+                    }
                     intake.reject(batch.rejected);
                     intake.push(batch.split, &batch.rows, batch.diffs, &batch.changes, batch.offset)?;
                     if let (Some(left), Some(name)) = (&mut left, names.get(&batch.split))
@@ -376,7 +403,7 @@ impl Run {
                     {
                         left.remove(name);
                     }
-                    if self.limit.is_none() && self.in_flight.get() < BUSY_ROWS {
+                    if self.limit.is_none() && self.in_flight.get().rows < BUSY_ROWS {
                         intake.close_round();
                     } else {
                         intake.flush();

@@ -122,6 +122,21 @@ impl Plan {
         }
         relations
     }
+
+    /// The columns that are read of a table, late rows or not, in their order.
+    pub(crate) fn columns_of(&self, table: &str) -> Vec<usize> {
+        let mut columns = Vec::new();
+        for node in &self.nodes {
+            if let Op::Get { relation, projection } = &node.op
+                && relation.name() == table
+            {
+                columns.extend(projection);
+            }
+        }
+        columns.sort_unstable();
+        columns.dedup();
+        columns
+    }
 }
 
 /// What a plan is for.

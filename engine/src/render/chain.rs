@@ -133,11 +133,11 @@ pub(crate) fn run<'scope, C: Payload, O: Payload>(
     let mut chain = Chain { steps, close, failed: Errors::default(), current: Vec::new(), next: Vec::new() };
     builder.build(move |_capabilities| {
         move |_frontiers| {
-            guard.step(|| {
-                let mut output = output.activate();
-                input.for_each(|capability, container| {
+            let mut output = output.activate();
+            input.for_each(|capability, container| {
+                guard.message(capability, |capability| {
                     let mut closed = |updates| {
-                        output.session_with_builder(&capability).give_container(&mut { updates });
+                        output.session_with_builder(capability).give_container(&mut { updates });
                     };
                     let mut waiting = vec![std::mem::take(container)];
                     while let Some(mut updates) = waiting.pop() {
@@ -163,7 +163,7 @@ pub(crate) fn run<'scope, C: Payload, O: Payload>(
                     let mut failed = std::mem::take(&mut chain.failed.0);
                     match &mut failed_output {
                         Some(output) => {
-                            output.activate().session_with_builder(&capability).give_container(&mut failed);
+                            output.activate().session_with_builder(capability).give_container(&mut failed);
                         }
                         // The plan knows of nothing here that fails: to go on would lose the rows.
                         None => raise(format!("{}", failed.data[0])),
@@ -203,5 +203,60 @@ impl<O: Payload, F: FnMut(Updates<Columns>) -> Updates<O>> Chain<F> {
                 closed((self.close)(slice(&updates, range)));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+    use std::sync::Arc;
+
+    use arrow::array::Int64Array;
+    use headwater_operators::guard::Supervisor;
+    use timely::dataflow::operators::{Input, Probe};
+
+    use super::*;
+
+    struct Breaks;
+
+    impl Step for Breaks {
+        fn apply(&mut self, _: Updates<Columns>, _: &mut Errors, _: &mut Vec<Updates<Columns>>) {
+            raise("a fault of ours")
+        }
+        fn fallible(&self) -> bool {
+            false
+        }
+    }
+
+    /// A panic in a step is told to whoever supervises the dataflow, and nothing is shown as closed that was not worked off.
+    #[test]
+    fn a_step_that_panics_fails_its_dataflow_alone() {
+        timely::execute_directly(|worker| {
+            let faults = Rc::new(RefCell::new(Vec::new()));
+            let mut built = Vec::new();
+            for steps in [vec![Box::new(Breaks) as Box<dyn Step>], vec![Box::new(Negate)]] {
+                let told = faults.clone();
+                let supervisor = Supervisor::new(move |fault| told.borrow_mut().push((fault.operator, fault.message)));
+                built.push(supervisor.supervise(|| {
+                    worker.dataflow(|scope| {
+                        let (input, stream) = scope.new_input::<Updates<Columns>>();
+                        let source = Open { open: |updates| updates, weigh: |_: &Columns| 0 };
+                        let closed = run(stream, "steps", steps, source, |updates| updates, &mut Vec::new());
+                        (input, closed.probe().0)
+                    })
+                }));
+            }
+            for (input, _) in &mut built {
+                let data = Columns { arrays: vec![Arc::new(Int64Array::from(vec![1]))], rows: 1 };
+                input.send_batch(&mut Updates { data, times: vec![0], diffs: vec![1] });
+                input.advance_to(1);
+            }
+            (0..10).for_each(|_| _ = worker.step());
+            assert_eq!(*faults.borrow(), [("steps".to_owned(), "a fault of ours".to_owned())]);
+            assert_eq!(built.iter().map(|(_, probe)| probe.less_than(&1)).collect::<Vec<_>>(), [true, false]);
+            let all = worker.installed_dataflows();
+            all.into_iter().for_each(|dataflow| worker.drop_dataflow(dataflow));
+        });
     }
 }

@@ -12,7 +12,7 @@ use arrow::datatypes::SchemaRef;
 use headwater_operators::accumulate::accumulate;
 use headwater_operators::arrange::{Arranged, Arrangement, arrange};
 use headwater_operators::combine::{Combiner, SumDiffs};
-use headwater_operators::distinct::distinct;
+use headwater_operators::distinct::{distinct, distinct_of_growing};
 use headwater_operators::emit_final::emit_final;
 use headwater_operators::guard::Guard;
 use headwater_operators::join::{anti as anti_join, join, semi};
@@ -51,7 +51,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-use accumulators::{Blueprint, CombineCounts};
+use accumulators::{Blueprint, CombineSums};
 use chain::{ErrorStream, Negate, Open};
 use codec::Codec;
 pub(crate) use constant::constant;
@@ -89,6 +89,12 @@ impl RowError {
 pub trait Inputs<'scope> {
     /// This worker's share of a relation's updates. Times before the as-of are advanced to it.
     fn relation(&mut self, relation: &Relation) -> UpdateStream<'scope, Columns>;
+
+    /// Where columns of a relation stand in its updates: what is read for this query alone has no others.
+    fn places(&self, relation: &Relation, columns: &[usize]) -> Vec<usize> {
+        let _ = relation;
+        columns.to_vec()
+    }
 
     /// The errors that a relation is in: those of a view are its readers' as well.
     fn errors(&mut self, relation: &Relation) -> Option<UpdateStream<'scope, Vec<RowError>>> {
@@ -289,7 +295,8 @@ impl<'scope> Renderer<'_, 'scope> {
             Op::Get { relation, projection } => {
                 let stream = self.cx.relation(relation);
                 self.errors.extend(self.cx.errors(relation));
-                Flow::new(Source::Columns(stream)).step(Mfp::projection(&node.schema, projection))
+                let places = self.cx.places(relation, projection);
+                Flow::new(Source::Columns(stream)).step(Mfp::projection(&node.schema, &places))
             }
             Op::Constant { rows } => Flow::new(Source::Columns(self.constant(Columns::from_batch(rows)))),
             Op::Mfp { input, predicates, exprs } => {
@@ -318,7 +325,11 @@ impl<'scope> Renderer<'_, 'scope> {
                         Updates { data: keyed(rows, buckets(&data, retain, as_of), NoValue(data.rows)), times, diffs };
                     combined(&mut combiner, updates)
                 });
-                let (stream, errors) = distinct(stream, &format!("{id}: distinct"));
+                let name = format!("{id}: distinct");
+                let (stream, errors) = match plan.nodes[*input].properties.stays() {
+                    true => distinct_of_growing(stream, &name),
+                    false => distinct(stream, &name),
+                };
                 let (decode, schema) = (keys.clone(), node.schema.clone());
                 self.faults(errors, "DISTINCT", move |error| row(&decode, &schema, &error.key));
                 Flow::new(Source::Keys(stream, keys))
@@ -330,8 +341,8 @@ impl<'scope> Renderer<'_, 'scope> {
                 let (encode, key_columns, prepare, retain) =
                     (keys.clone(), key_columns.clone(), blueprint.clone(), *retain);
                 let as_of = self.cx.as_of();
-                let combines = self.scope.peers() > 1 && blueprint.counts_only();
-                let mut combiner = combines.then(CombineCounts::default);
+                let combines = self.scope.peers() > 1 && blueprint.adds_up();
+                let mut combiner = combines.then(CombineSums::default);
                 let stream = self.flow(*input).close(&format!("{id}: keys"), &mut self.errors, move |updates| {
                     let Updates { data, times, diffs } = updates;
                     let rows = encode.encode(&pick(&data, &key_columns), data.rows);
@@ -511,11 +522,11 @@ fn map<'scope, C: Payload, D: Payload>(
     let guard = Guard::new(name);
     stream.unary::<CapacityContainerBuilder<Updates<D>>, _, _, _>(Pipeline, name, move |_capability, _info| {
         move |input, output| {
-            guard.step(|| {
-                input.for_each(|capability, updates| {
+            input.for_each(|capability, updates| {
+                guard.message(capability, |capability| {
                     let Updates { data, times, diffs } = std::mem::take(updates);
                     let mut mapped = Updates { data: map(data), times, diffs };
-                    output.session(&capability).give_container(&mut mapped);
+                    output.session(capability).give_container(&mut mapped);
                 });
             });
         }

@@ -19,7 +19,7 @@ use crate::intake::{FeedKind, Intake, Origin, Reading, Run, share_out};
 use crate::plan::{OnError, Plan, Relation};
 use crate::render::codec::Codec;
 use crate::render::{ArrangementId, Sharing};
-use crate::worker::{Command, FeedId, Hold, Local, Published, QuerySpec, RelationFeeds, Stores};
+use crate::worker::{Building, Command, FeedId, Hold, Local, Published, QuerySpec, RelationFeeds, Stores};
 
 /// An arrangement that a running query shares.
 pub(crate) struct Offered {
@@ -72,6 +72,10 @@ struct Connected {
 impl Attach {
     /// Connects the query and has it rendered.
     pub fn run(mut self, session: &Inner) -> Result<()> {
+        if self.reading == Reading::Live {
+            let node = &self.running.published.node;
+            self.views.iter().for_each(|(_, view)| node.run_end().reads(view.node.run_end()));
+        }
         let mut arrangements = session.fabric.arrangements();
         let mut live: BTreeMap<(bool, String), Arc<Run>> = BTreeMap::new();
         for (_, run) in &self.tables {
@@ -123,7 +127,12 @@ impl Attach {
             once: self.reading != Reading::Live,
         });
         let sequencer = &session.fabric.context.sequencer;
-        let local = Arc::new(Local { published: published.clone(), _holds: self.holds, stores });
+        let local = Arc::new(Local {
+            published: published.clone(),
+            building: Building::new(session.workers),
+            _holds: self.holds,
+            stores,
+        });
         sequencer.lock().command(|| Command::AddQuery { spec: spec.clone(), local: local.clone() });
         drop(local);
         if offers {
@@ -167,6 +176,7 @@ impl Attach {
                 }
             };
             self.holds.push(hold);
+            self.running.published.node.run_end().reads(owner.node.run_end());
         }
         (sharing, since)
     }
@@ -191,7 +201,7 @@ impl Attach {
         let untouched = !run.has_started() && intake.counts.rows == 0;
         let is_stream = declaration.event_time.is_some() || !matches!(declaration.origin, Origin::Memory);
         let from_now = self.from_now && goes_on && is_stream && !untouched;
-        let mut feeds = Vec::new();
+        let (mut feeds, mut columns) = (Vec::new(), None);
         let first = untouched && (self.reading == Reading::Live || run.guarantee() == Guarantee::Once);
         if goes_on || (first && matches!(declaration.origin, Origin::Connector(..))) {
             feeds.extend(intake.feeds(drop_late, late_only));
@@ -223,15 +233,19 @@ impl Attach {
                         let (cuts, limit) = (intake.cuts(), intake.positions.clone());
                         Run::replay(declaration.clone(), node.clone(), cuts, limit, context)
                     } else {
-                        Run::private(declaration.clone(), node.clone(), context, &self.session)
+                        let columns = self.plan.columns_of(name);
+                        Run::private(declaration.clone(), node.clone(), context, &self.session, columns)
                     }
                 });
                 self.running.owns(again.clone());
+                columns = again.columns.clone();
                 feeds.extend(again.lock().feeds(drop_late, late_only));
                 connected.start.push((again.clone(), self.reading));
             }
         }
-        connected.tables.push(RelationFeeds { relation: relation.clone(), feeds });
+        // What is in memory is there whole.
+        let has_times = !declaration.is_static && (goes_on || matches!(declaration.origin, Origin::Connector(..)));
+        connected.tables.push(RelationFeeds { relation: relation.clone(), feeds, has_times, columns });
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use headwater_operators::time::{SINCE_EVER, Time};
 use super::attach::Attach;
 use super::running::{Body, Running};
 use super::session::Inner;
-use crate::catalog::{Claim, Entry, New, Node, Reserved};
+use crate::catalog::{Claim, Entry, Existing, New, Node, Reserved};
 use crate::error::{Error, Result};
 use crate::intake::{Reading, Run};
 use crate::plan::{OnError, Plan, Purpose, Relation};
@@ -38,12 +38,17 @@ impl Inner {
     ///
     /// [`Catalog::claim`]: crate::catalog::Catalog::claim
     pub(super) fn claim(&self, new: &New<'_>) -> Result<Option<Reserved<Body>>> {
-        self.once_unread(new.name, || match self.catalog.claim(new) {
+        let attempt = || match self.catalog.claim(new) {
             Ok(Claim::Busy) => None,
             Ok(Claim::Mine(reserved)) => Some(Ok(Some(reserved))),
             Ok(Claim::Kept) => Some(Ok(None)),
             Err(error) => Some(Err(error)),
-        })
+        };
+        match new.existing {
+            Existing::Replace => self.once_unread(new.name, attempt),
+            // Whoever reads it, it is there.
+            Existing::Refuse | Existing::Keep => self.news().wait(self.news().cancels(), attempt)?,
+        }
     }
 
     /// Does what is refused while others read what is called `name`, and waits for a moment while those are only such that go
@@ -283,6 +288,42 @@ impl Inner {
             if let Some(holds) = views.iter().map(|view| view.published.hold_at(time)).collect() {
                 return Ok((Some(time), holds));
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Session;
+    use crate::catalog::Kind;
+    use crate::plan::Op;
+
+    /// A fault of ours in one plan is an error of that query: the workers and what else they do go on.
+    #[test]
+    fn what_no_worker_can_build_fails_alone() {
+        for workers in [1, 2] {
+            let session = Session::builder().workers(workers).build().unwrap();
+            session.execute("CREATE TABLE t (k BIGINT); INSERT INTO t VALUES (1), (1), (2)").unwrap();
+            let query = session.sql("SELECT k, count(*) AS n FROM t GROUP BY k").unwrap();
+            let inner = &session.0;
+            let mut plan = inner.planner().physical(&query.plan, Purpose::View, query.on_error).unwrap();
+            let reserved = inner.catalog.reserve(Kind::Subscription, "broken");
+            inner.bind(&reserved, &query.plan, &plan).unwrap();
+            for node in &mut plan.nodes {
+                if let Op::Reduce { keys, .. } = &mut node.op {
+                    keys[0] = 99;
+                }
+            }
+            let cancels = inner.news().cancels();
+            let how = How { reading: Reading::Live, store: true, output: None, from_now: false, cancels };
+            let running = inner.render(&reserved.node, plan, how).unwrap();
+            let failed = inner.news().wait(cancels, || reserved.node.failure()).unwrap();
+            assert!(failed.to_string().contains("subscription 'broken' can't be run"), "{failed}");
+            drop((running, reserved));
+            let view = query.create_view("v").unwrap();
+            session.execute("INSERT INTO t VALUES (3)").unwrap();
+            assert_eq!(view.snapshot().unwrap().num_rows(), 3);
         }
     }
 }

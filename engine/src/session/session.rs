@@ -17,7 +17,7 @@ use crate::catalog::{Catalog, News};
 use crate::error::{Error, Result};
 use crate::intake::{Origin, Reading, Run, RunContext};
 use crate::sql::Planner;
-use crate::worker::{Command, Sequencer, start_workers};
+use crate::worker::{Command, Limits, Sequencer, start_workers};
 
 /// Builds a [`Session`].
 #[derive(Default)]
@@ -69,7 +69,7 @@ impl SessionBuilder {
         let (links, guards) = start_workers(workers, self.pinned)?;
         let sequencer = Arc::new(Sequencer::new(links));
         let settings = Settings { mode: self.mode, ..Settings::default() };
-        let max_in_flight = Arc::new(AtomicUsize::new(settings.max_in_flight));
+        let max_in_flight = Arc::new(Limits::new(settings.max_in_flight));
         let context = RunContext { sequencer, session: SessionTime::default(), max_in_flight };
         let inner = Inner {
             fabric: Arc::new(Fabric { context, arrangements: Mutex::default() }),

@@ -11,20 +11,23 @@ use std::sync::Arc;
 use headwater_operators::time::Time;
 use headwater_operators::{Payload, Updates};
 
-use super::gauge::Gauge;
+use super::gauge::{Gauge, Load};
 use super::published::Published;
 use super::tap::Tap;
 use crate::columns::Columns;
 
-/// A feed rests while its query's reader has more unread output rows than this, and always reads on.
-const UNREAD_ROWS: usize = 1 << 20;
+/// A feed rests while its query's reader has more unread output than this, and always reads on.
+const UNREAD: Load = Load { rows: 1 << 20, bytes: 1 << 28 };
 /// A feed rests while its query has this many rounds and rows that it has not worked through.
 const ROUNDS_AHEAD: usize = 8;
 const ROWS_AHEAD: usize = 1 << 20;
+/// The same where rows are large.
+const FEW_ROUNDS_AHEAD: usize = 2;
+const BYTES_AHEAD: usize = 1 << 27;
 
 enum Event {
-    /// Updates, how many they were, and where they count while they are here.
-    Data(Updates<Columns>, usize, Arc<Gauge>),
+    /// Updates, how much they were, and where they count while they are here.
+    Data(Updates<Columns>, Load, Arc<Gauge>),
     Frontier(Option<Time>),
 }
 
@@ -57,28 +60,29 @@ struct Cursor {
     /// The number of the next event, and how many of its rows were handed over.
     next: u64,
     rows: usize,
-    /// Frontiers of this feed handed over and not yet worked through by the query, each with the rows before it.
+    /// Frontiers of this feed handed over and not yet worked through by the query, each with what came before it.
     ///
     /// Kept by feed: one that is ahead of the query's others rests, and those that it waits for do not.
-    ahead: VecDeque<(Time, usize)>,
-    rows_ahead: usize,
-    rows_since: usize,
+    ahead: VecDeque<(Time, Load)>,
+    load_ahead: Load,
+    load_since: Load,
 }
 
 impl Cursor {
     fn rest(&mut self, worker: usize) -> Option<Rest> {
         let done = self.input.published.worker_frontier(worker);
-        while let Some(&(time, rows)) = self.ahead.front() {
+        while let Some(&(time, load)) = self.ahead.front() {
             if done.is_some_and(|done| done < time) {
                 break;
             }
             self.ahead.pop_front();
-            self.rows_ahead -= rows;
+            self.load_ahead -= load;
         }
-        if self.input.published.output.as_ref().is_some_and(|output| output.is_full(UNREAD_ROWS)) {
+        if self.input.published.output.as_ref().is_some_and(|output| output.is_full(UNREAD)) {
             return Some(Rest::Busy);
         }
-        let full = self.ahead.len() >= ROUNDS_AHEAD && self.rows_ahead > ROWS_AHEAD;
+        let full = self.ahead.len() >= ROUNDS_AHEAD && self.load_ahead.rows > ROWS_AHEAD
+            || self.ahead.len() >= FEW_ROUNDS_AHEAD && self.load_ahead.bytes > BYTES_AHEAD;
         full.then(|| if self.waits_for_others(worker, done) { Rest::Ahead } else { Rest::Busy })
     }
 
@@ -91,15 +95,15 @@ impl Cursor {
         least.is_some_and(|least| done.is_some_and(|done| done >= least))
     }
 
-    fn data(&mut self, updates: Updates<Columns>) {
-        self.rows_since += updates.len();
+    fn data(&mut self, updates: Updates<Columns>, load: Load) {
+        self.load_since += load;
         self.input.tap.data(updates);
     }
 
     fn frontier(&mut self, frontier: Option<Time>) {
-        if let Some(time) = frontier.filter(|_| self.rows_since > 0) {
-            self.ahead.push_back((time, self.rows_since));
-            self.rows_ahead += std::mem::take(&mut self.rows_since);
+        if let Some(time) = frontier.filter(|_| self.load_since.rows > 0) {
+            self.ahead.push_back((time, self.load_since));
+            self.load_ahead += std::mem::take(&mut self.load_since);
         }
         self.input.handed.borrow_mut()[self.input.number] = frontier;
         self.input.tap.frontier(self.input.slot, frontier);
@@ -118,15 +122,15 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    pub fn data(&mut self, updates: Updates<Columns>, in_flight: Arc<Gauge>) {
-        let rows = updates.len();
-        self.events.push_back(Event::Data(updates, rows, in_flight));
+    pub fn data(&mut self, updates: Updates<Columns>, load: Load, in_flight: Arc<Gauge>) {
+        self.events.push_back(Event::Data(updates, load, in_flight));
     }
 
     pub fn frontier(&mut self, frontier: Option<Time>) {
-        // Frontiers that nobody has taken yet are as good as the last of them.
+        // Frontiers that nobody has taken yet are as good as the last of them; but an end tells not how far it went.
         let after = self.first + self.events.len() as u64;
-        if let Some(Event::Frontier(last)) = self.events.back_mut()
+        if frontier.is_some()
+            && let Some(Event::Frontier(last)) = self.events.back_mut()
             && self.cursors.iter().all(|cursor| cursor.next < after)
         {
             *last = frontier;
@@ -138,8 +142,8 @@ impl Feed {
     /// Adds a query, which gets what comes from here on.
     pub fn subscribe(&mut self, input: Input) {
         let next = self.first + self.events.len() as u64;
-        let (rows, rows_ahead, rows_since, ahead) = (0, 0, 0, VecDeque::new());
-        self.cursors.push(Cursor { input, next, rows, ahead, rows_ahead, rows_since });
+        let (load_ahead, load_since) = (Load::default(), Load::default());
+        self.cursors.push(Cursor { input, next, rows: 0, ahead: VecDeque::new(), load_ahead, load_since });
     }
 
     /// Removes a query.
@@ -179,9 +183,9 @@ impl Feed {
                         cursor.frontier(*frontier);
                         cursor.next += 1;
                     }
-                    Event::Data(updates, all, _) => {
+                    Event::Data(updates, load, _) => {
                         any_rows = true;
-                        let left = *all - cursor.rows;
+                        let left = load.rows - cursor.rows;
                         let taken = if left > 2 * most { most } else { left };
                         let piece = match (moves, cursor.rows == 0 && taken == left) {
                             (true, true) => std::mem::take(updates),
@@ -189,7 +193,7 @@ impl Feed {
                             _ => piece(updates, cursor.rows..cursor.rows + taken),
                         };
                         rows += taken;
-                        cursor.data(piece);
+                        cursor.data(piece, load.share(taken));
                         if taken == left {
                             cursor.next += 1;
                             cursor.rows = 0;
@@ -210,8 +214,8 @@ impl Feed {
         let end = self.first + self.events.len() as u64;
         let taken = self.cursors.iter().map(|cursor| cursor.next).min().unwrap_or(end);
         while self.first < taken {
-            if let Some(Event::Data(_, rows, in_flight)) = self.events.pop_front() {
-                in_flight.sub(rows);
+            if let Some(Event::Data(_, load, in_flight)) = self.events.pop_front() {
+                in_flight.sub(load);
             }
             self.first += 1;
         }

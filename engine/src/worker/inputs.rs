@@ -57,7 +57,7 @@ impl<'scope> QueryInputs<'_, 'scope> {
     /// A relation of which nothing comes: what it was is gone.
     fn gone(&self, relation: &Relation, error: Error) -> UpdateStream<'scope, Columns> {
         self.published.node.fail(error);
-        Tap::new(self.scope, relation.name(), self.spec.as_of, Vec::new()).1
+        Tap::new(self.scope, relation.name(), self.spec.as_of, Vec::new(), None).1
     }
 }
 
@@ -73,7 +73,9 @@ impl<'scope> Inputs<'scope> for QueryInputs<'_, 'scope> {
                 return store.import(scope, relation.name(), self.spec.as_of);
             }
             let as_of = self.spec.shown_at;
-            let (tap, stream) = Tap::new(scope, relation.name(), as_of, vec![Some(as_of)]);
+            let (tap, stream) = Tap::new(scope, relation.name(), as_of, vec![Some(as_of)], None);
+            // It is there whole at that time.
+            self.published.node.run_end().close(as_of.saturating_add(1));
             let contents = self.spec.views_at.map_or(Ok(Vec::new()), |at| store.contents(at));
             match contents {
                 Ok(parts) => parts.into_iter().for_each(|(data, diffs)| {
@@ -84,9 +86,11 @@ impl<'scope> Inputs<'scope> for QueryInputs<'_, 'scope> {
             tap.frontier(0, None);
             return stream;
         }
-        let feeds = self.spec.tables.iter().find(|t| t.relation == *relation).map_or(&[][..], |t| &t.feeds);
+        let table = self.spec.tables.iter().find(|t| t.relation == *relation);
+        let feeds = table.map_or(&[][..], |t| &t.feeds);
         let frontiers = feeds.iter().map(|(_, frontier)| *frontier).collect();
-        let (tap, stream) = Tap::new(scope, &format!("{relation:?}"), self.spec.as_of, frontiers);
+        let end = table.is_some_and(|table| table.has_times).then(|| self.run_end());
+        let (tap, stream) = Tap::new(scope, &format!("{relation:?}"), self.spec.as_of, frontiers, end);
         for (slot, (feed, frontier)) in feeds.iter().enumerate() {
             let handed = self.wiring.handed.clone();
             let number = handed.borrow().len();
@@ -95,6 +99,12 @@ impl<'scope> Inputs<'scope> for QueryInputs<'_, 'scope> {
             self.wiring.feeds.push((*feed, input));
         }
         stream
+    }
+
+    fn places(&self, relation: &Relation, columns: &[usize]) -> Vec<usize> {
+        let there = self.spec.tables.iter().find(|t| t.relation == *relation).and_then(|t| t.columns.as_deref());
+        let place = |column: &usize| there.and_then(|there| there.binary_search(column).ok()).unwrap_or(*column);
+        columns.iter().map(place).collect()
     }
 
     fn errors(&mut self, relation: &Relation) -> Option<UpdateStream<'scope, Vec<RowError>>> {
@@ -108,8 +118,8 @@ impl<'scope> Inputs<'scope> for QueryInputs<'_, 'scope> {
         Some(rows.unary::<CapacityContainerBuilder<Updates<Vec<RowError>>>, _, _, _>(Pipeline, "Faults", |_, _| {
             let guard = Guard::new("Faults");
             move |input, output| {
-                guard.step(|| {
-                    input.for_each(|capability, batch| {
+                input.for_each(|capability, batch| {
+                    guard.message(capability, |capability| {
                         let Updates { data, times, diffs } = std::mem::take(batch);
                         let texts: Vec<_> = data.arrays.iter().map(|array| array.as_string::<i32>()).collect();
                         let text = |column: usize, row: usize| texts[column].value(row).to_owned();
@@ -121,9 +131,9 @@ impl<'scope> Inputs<'scope> for QueryInputs<'_, 'scope> {
                             negative: true,
                         };
                         let data: Vec<_> = (0..data.rows).map(error).collect();
-                        output.session_with_builder(&capability).give_container(&mut Updates { data, times, diffs });
+                        output.session_with_builder(capability).give_container(&mut Updates { data, times, diffs });
                     });
-                })
+                });
             }
         }))
     }
@@ -141,7 +151,10 @@ impl<'scope> Inputs<'scope> for QueryInputs<'_, 'scope> {
         if !self.spec.imports.contains(&id) {
             return None;
         }
-        let shared = self.shared.get(&id)?;
+        let Some(shared) = self.shared.get(&id) else {
+            self.published.node.fail(Error::user("a query that it shares work with has failed; run it again"));
+            return None;
+        };
         self.wiring.uses.insert(shared.owner);
         Some(shared.arrangement.clone())
     }
@@ -167,8 +180,8 @@ pub(super) fn error_rows<'scope>(
     errors.unary::<CapacityContainerBuilder<Updates<Columns>>, _, _, _>(Pipeline, "Errors", |_, _| {
         let guard = Guard::new("Errors");
         move |input, output| {
-            guard.step(|| {
-                input.for_each(|capability, batch| {
+            input.for_each(|capability, batch| {
+                guard.message(capability, |capability| {
                     let Updates { data, times, diffs } = std::mem::take(batch);
                     let kept: Vec<usize> = (0..data.len()).filter(|&i| wanted(&data[i])).collect();
                     let column = |text: fn(&RowError) -> &str| -> ArrayRef {
@@ -180,9 +193,9 @@ pub(super) fn error_rows<'scope>(
                         times: kept.iter().map(|&i| times[i]).collect(),
                         diffs: kept.iter().map(|&i| diffs[i]).collect(),
                     };
-                    output.session_with_builder(&capability).give_container(&mut updates);
+                    output.session_with_builder(capability).give_container(&mut updates);
                 });
-            })
+            });
         }
     })
 }

@@ -1,14 +1,14 @@
 //! What the session says to its workers: one ordered sequence, the same for all of them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::Thread;
 
 use crossbeam_channel::Sender;
+use headwater_operators::Updates;
 use headwater_operators::time::Time;
-use headwater_operators::{Payload, Updates};
 
-use super::gauge::Gauge;
+use super::gauge::{Gauge, Load};
 use super::published::{Hold, Published};
 use crate::columns::Columns;
 use crate::error::Result;
@@ -21,8 +21,8 @@ pub(crate) type FeedId = u64;
 
 /// A message to one worker.
 pub(crate) enum Message {
-    /// This worker's share of a feed's updates, and where they count until they are taken up.
-    Data(FeedId, Updates<Columns>, Arc<Gauge>),
+    /// This worker's share of a feed's updates, how much that is, and where it counts until it is taken up.
+    Data(FeedId, Updates<Columns>, Load, Arc<Gauge>),
     /// No more updates before this time; `None` when the feed has ended.
     Frontier(FeedId, Option<Time>),
     /// Something to do, at this place in the sequence on every worker.
@@ -56,9 +56,37 @@ pub(crate) enum Command {
     Shutdown,
 }
 
+/// How far the workers are with building one dataflow, by the number that each gives next to an operator or a channel: the
+/// numbers must stay the same on all, also where one of them fails in the middle.
+pub(crate) struct Building(Vec<AtomicUsize>);
+
+impl Building {
+    pub fn new(workers: usize) -> Self {
+        Building((0..workers).map(|_| AtomicUsize::new(0)).collect())
+    }
+
+    /// A worker has built its part, or has failed to.
+    pub fn done(&self, worker: usize, next: usize) {
+        self.0[worker].store(next + 1, Ordering::Release);
+    }
+
+    /// The largest number that any worker gives next, once all are done. Each of them gets to it by itself.
+    pub fn next(&self) -> usize {
+        loop {
+            let done: Option<Vec<usize>> =
+                self.0.iter().map(|next| next.load(Ordering::Acquire).checked_sub(1)).collect();
+            if let Some(next) = done.and_then(|next| next.into_iter().max()) {
+                return next;
+            }
+            std::thread::sleep(std::time::Duration::from_micros(50));
+        }
+    }
+}
+
 /// A query in this process: where its output goes, and what must stay readable until all workers have rendered it.
 pub(crate) struct Local {
     pub published: Arc<Published>,
+    pub building: Building,
     pub _holds: Vec<Hold>,
     /// How the output is stored, where it is.
     pub stores: Option<Stores>,
@@ -80,6 +108,10 @@ pub(crate) struct RelationFeeds {
     pub relation: Relation,
     /// Its feeds, each with its frontier at this place in the sequence; none where only shared arrangements read it.
     pub feeds: Vec<(FeedId, Option<Time>)>,
+    /// Whether its rows come in the order of their times, so that a stop finds it complete up to one.
+    pub has_times: bool,
+    /// Which of the relation's columns their rows have, in their order; `None` for all.
+    pub columns: Option<Vec<usize>>,
 }
 
 /// A query to render.
@@ -149,10 +181,10 @@ impl Sequence<'_> {
 
     /// Sends a batch to one worker. A worker that is gone takes nothing: the process is ending.
     pub fn data(&mut self, worker: usize, feed: FeedId, updates: Updates<Columns>, in_flight: &Arc<Gauge>) {
-        let rows = updates.data.len();
-        if rows > 0 {
-            in_flight.add(rows);
-            let _ = self.links[worker].sender.send(Message::Data(feed, updates, in_flight.clone()));
+        let load = Load::of(&updates);
+        if load.rows > 0 {
+            in_flight.add(load);
+            let _ = self.links[worker].sender.send(Message::Data(feed, updates, load, in_flight.clone()));
         }
     }
 

@@ -14,8 +14,8 @@ mod store;
 mod tap;
 
 pub(crate) use awake::Awake;
-pub(crate) use gauge::Gauge;
-pub(crate) use message::{Command, Contents, FeedId, Local, QuerySpec, RelationFeeds, Sequencer, Stores};
+pub(crate) use gauge::{Gauge, Limits, Load};
+pub(crate) use message::{Building, Command, Contents, FeedId, Local, QuerySpec, RelationFeeds, Sequencer, Stores};
 pub(crate) use outbox::{Changes, Outbox};
 pub(crate) use published::{Hold, Published, describe};
 pub(crate) use spawn::{spawn, start_workers};

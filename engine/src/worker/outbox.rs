@@ -15,7 +15,7 @@ use std::time::Instant;
 use headwater_operators::Updates;
 use headwater_operators::time::Time;
 
-use super::gauge::Gauge;
+use super::gauge::{Gauge, Load};
 use crate::columns::Columns;
 use crate::error::Error;
 use crate::render::RowError;
@@ -36,12 +36,13 @@ impl Changes {
         self.updates.is_empty() && self.errors.is_empty()
     }
 
-    pub fn rows(&self) -> usize {
-        self.updates.iter().map(Updates::len).sum()
-    }
-
-    fn bytes(&self) -> usize {
-        self.updates.iter().map(|updates| 16 * updates.len() + updates.data.weight()).sum()
+    /// Its rows, and their bytes with times and diffs.
+    fn load(&self) -> Load {
+        self.updates.iter().fold(Load::default(), |mut all, updates| {
+            all += Load::of(updates);
+            all += Load { rows: 0, bytes: 16 * updates.len() };
+            all
+        })
     }
 }
 
@@ -51,7 +52,7 @@ pub(crate) struct Outbox {
     /// Messages in the queue, to be looked at without a lock.
     waiting: AtomicUsize,
     came: Condvar,
-    /// Rows that were sent and not yet taken.
+    /// What was sent and not yet taken.
     pub unread: Gauge,
     /// The most bytes that wait for a reader that may rest; `None` for one that always reads on, for which its feeds wait.
     most: Option<usize>,
@@ -60,7 +61,6 @@ pub(crate) struct Outbox {
 #[derive(Default)]
 struct Queue {
     messages: VecDeque<Changes>,
-    bytes: usize,
     /// Why there will be no more.
     failure: Option<Error>,
     /// Whether the reader sleeps.
@@ -95,8 +95,8 @@ impl Outbox {
     }
 
     /// Whether what feeds the query has to wait for its reader.
-    pub fn is_full(&self, rows: usize) -> bool {
-        self.most.is_none() && self.unread.get() > rows
+    pub fn is_full(&self, most: Load) -> bool {
+        self.most.is_none() && self.unread.get().exceeds(most)
     }
 
     /// Adds changes, unless the reader is gone. Errors: more wait for the reader than may.
@@ -108,13 +108,13 @@ impl Outbox {
         match queue.messages.iter_mut().rev().find(|last| last.worker == changes.worker) {
             Some(last) if changes.is_silent() => last.frontier = changes.frontier,
             _ => {
-                queue.bytes += changes.bytes();
-                self.unread.add(changes.rows());
+                self.unread.add(changes.load());
                 queue.messages.push_back(changes);
             }
         }
-        if self.most.is_some_and(|most| queue.bytes > most) {
-            let (bytes, rows) = (queue.bytes >> 20, self.unread.get());
+        let Load { rows, bytes } = self.unread.get();
+        if self.most.is_some_and(|most| bytes > most) {
+            let bytes = bytes >> 20;
             return Err(Error::user(format!(
                 "its reader rests: {rows} rows ({bytes} MiB) wait to be read; read them as they come, or allow more by \
                  SET max_unread"
@@ -146,8 +146,7 @@ impl Outbox {
 
     fn clear(&self, queue: &mut Queue) -> VecDeque<Changes> {
         let messages = std::mem::take(&mut queue.messages);
-        self.unread.sub(messages.iter().map(Changes::rows).sum());
-        queue.bytes = 0;
+        messages.iter().for_each(|changes| self.unread.sub(changes.load()));
         messages
     }
 

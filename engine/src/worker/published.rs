@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::SchemaRef;
+use headwater_operators::run_end::End;
 use headwater_operators::time::{SINCE_EVER, Time};
 
 use super::outbox::Outbox;
@@ -118,8 +119,13 @@ impl Published {
     }
 
     pub fn publish(&self, worker: usize, frontier: Option<Time>) {
-        if let Some(frontier) = frontier {
-            self.finite[worker].store(frontier, Ordering::Release);
+        // A stop may close what was complete in the same step.
+        let finite = frontier.or_else(|| match self.node.run_end().get() {
+            Some(End::Stopped(complete)) => Some(complete),
+            Some(End::Finished(_)) | None => None,
+        });
+        if let Some(finite) = finite {
+            self.finite[worker].fetch_max(finite, Ordering::AcqRel);
         }
         self.frontiers[worker].store(frontier.unwrap_or(CLOSED), Ordering::Release);
         // What a sink gets is at its end when the sink is.

@@ -3,12 +3,13 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError};
-use headwater_operators::guard::Supervisor;
+use headwater_operators::guard::{self, Supervisor};
 use headwater_operators::time::Time;
 use headwater_operators::turn;
 use timely::dataflow::operators::core::Concat;
@@ -23,6 +24,7 @@ use super::store::Store;
 use crate::error::Error;
 use crate::render;
 use crate::render::codec::Codec;
+use crate::shield::caught;
 
 /// Rows of a feed handed to dataflows before they are stepped.
 const ROWS_PER_STEP: usize = 1 << 16;
@@ -84,7 +86,7 @@ impl WorkerState {
         loop {
             loop {
                 match self.receiver.try_recv() {
-                    Ok(Message::Data(feed, updates, in_flight)) => self.feed(feed).data(updates, in_flight),
+                    Ok(Message::Data(feed, updates, load, in_flight)) => self.feed(feed).data(updates, load, in_flight),
                     Ok(Message::Frontier(feed, frontier)) => self.feed(feed).frontier(frontier),
                     Ok(Message::Command(Command::Shutdown)) => return self.end(worker),
                     Ok(Message::Command(command)) => self.command(worker, command),
@@ -186,7 +188,12 @@ impl WorkerState {
             Command::Peek { query, as_of, reply } => {
                 let store = self.queries.get_mut(&query).and_then(|q| q.store.as_mut());
                 let gone = || Err(Error::user("the view was dropped"));
-                let _ = reply.send(store.map_or_else(gone, |store| store.contents(as_of)));
+                let read = store.map_or_else(gone, |store| {
+                    let contents = caught(|| store.contents(as_of));
+                    contents
+                        .unwrap_or_else(|message| Err(Error::internal(format!("reading the view failed: {message}"))))
+                });
+                let _ = reply.send(read);
             }
             Command::Shutdown => {}
         }
@@ -236,7 +243,7 @@ impl WorkerState {
                 node.fail(Error::internal(format!("{title} can't go on: {}: {}", fault.operator, fault.message)));
             })
         };
-        let stores = supervisor.supervise(|| {
+        let build = || {
             worker.dataflow_named::<Time, _, _>(&spec.name, |scope| {
                 let mut inputs = QueryInputs {
                     scope,
@@ -267,10 +274,23 @@ impl WorkerState {
                 end(stored, rendered.errors, index, &spec.plan, published, &self.moved, |_| None);
                 Some((store, errors, faults))
             })
-        });
+        };
+        let stores = catch_unwind(AssertUnwindSafe(|| supervisor.supervise(build)));
+        local.building.done(index, worker.peek_identifier());
         let (store, errors, faults) = match stores {
-            Some((store, errors, faults)) => (Some(store), errors, faults),
-            None => (None, None, None),
+            Ok(Some((store, errors, faults))) => (Some(store), errors, faults),
+            Ok(None) => (None, None, None),
+            Err(panic) => {
+                let next = local.building.next();
+                while worker.peek_identifier() < next {
+                    worker.new_identifier();
+                }
+                wiring.offers.iter().for_each(|offer| {
+                    self.shared.remove(offer);
+                });
+                let (node, message) = (&published.node, guard::message(&*panic));
+                return node.fail(Error::internal(format!("{} can't be run: {message}", node.title())));
+            }
         };
         let mut feeds = Vec::new();
         for (feed, input) in wiring.feeds {

@@ -35,14 +35,14 @@ impl Store {
         let keyed = rows.unary::<CapacityContainerBuilder<Updates<Keyed<Rows>>>, _, _, _>(Pipeline, "Store", |_, _| {
             let guard = Guard::new("Store");
             move |input, output| {
-                guard.step(|| {
-                    input.for_each(|capability, batch| {
+                input.for_each(|capability, batch| {
+                    guard.message(capability, |capability| {
                         let Updates { data, times, diffs } = std::mem::take(batch);
                         let vals = Rows::from_parts(Vec::new(), vec![0; data.rows]);
                         let data = Keyed::new(encoder.encode(&data.arrays, data.rows), vals);
-                        output.session_with_builder(&capability).give_container(&mut Updates { data, times, diffs });
+                        output.session_with_builder(capability).give_container(&mut Updates { data, times, diffs });
                     });
-                })
+                });
             }
         });
         let arranged = arrange::arrange(keyed, name);

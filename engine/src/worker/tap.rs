@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use headwater_operators::run_end::RunEnd;
 use headwater_operators::time::{SINCE_EVER, Time};
 use headwater_operators::{UpdateStream, Updates};
 use timely::container::CapacityContainerBuilder;
@@ -45,12 +46,14 @@ impl Tap {
         self.push(Event::Frontier(slot, frontier));
     }
 
-    /// A source operator over feeds at the given frontiers, and its tap. Updates before `as_of` become updates at it.
+    /// A source operator over feeds at the given frontiers, and its tap. Updates before `as_of` become updates at it. What the
+    /// frontier is when it is closed is told to `end`, if that is given.
     pub fn new<'scope>(
         scope: Scope<'scope, Time>,
         name: &str,
         as_of: Time,
         mut frontiers: Vec<Option<Time>>,
+        end: Option<RunEnd>,
     ) -> (Tap, UpdateStream<'scope, Columns>) {
         let inner = Rc::new(Inner { queue: RefCell::default(), activator: RefCell::default() });
         let tap = Tap(inner.clone());
@@ -80,7 +83,10 @@ impl Tap {
                                 match least(&frontiers) {
                                     Some(time) if time > *held.time() => held.downgrade(&time),
                                     Some(_) => {}
-                                    None => capability = None,
+                                    None => {
+                                        end.iter().for_each(|end| end.close(*held.time()));
+                                        capability = None;
+                                    }
                                 }
                             }
                         }
