@@ -3,11 +3,11 @@
 #![allow(clippy::disallowed_methods, reason = "tests end with their threads")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use headwater::arrow::array::{Int64Array, RecordBatch, TimestampMicrosecondArray};
-use headwater::{Error, Event, OutputMode, Session, Subscription, Trigger, View};
+use headwater::arrow::array::{Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use headwater::{Emission, Error, Event, ForEach, OutputMode, Session, Subscription, Trigger, View};
 
 use crate::oracle::{self, PATIENCE, multiset};
 
@@ -314,6 +314,62 @@ fn a_sink_is_dropped_at_once_whatever_its_feed_does() {
         let other = session.clone();
         at_once(move || other.execute("DROP SINK s; DROP SINK w; DROP VIEW v; DROP TABLE t").map(|_| ())).unwrap();
     }
+}
+
+/// What is on its way is bounded in bytes too: who pushes large rows waits for a sink that does not write.
+#[test]
+fn few_large_rows_are_not_many_on_their_way() {
+    let session = Session::new().unwrap();
+    session
+        .execute("SET max_in_flight_bytes = 1000000; CREATE TABLE t (s VARCHAR) WITH (connector = 'channel')")
+        .unwrap();
+    let (gate, opened) = std::sync::mpsc::channel::<()>();
+    let (written, pushed, enough) =
+        (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let told = written.clone();
+    let sink = ForEach(move |emission: &Emission| {
+        let _ = opened.recv();
+        told.fetch_add(emission.rows.num_rows(), Ordering::Relaxed);
+        Ok(())
+    });
+    let query = session.sql("SELECT s FROM t").unwrap().write_stream().output_mode(OutputMode::Append);
+    let query = query.start_into(Box::new(sink)).unwrap();
+    // 16 MiB a push.
+    let row = "x".repeat(1 << 16);
+    let rows = Arc::new(StringArray::from_iter_values(std::iter::repeat_n(row, 256)));
+    let rows = RecordBatch::try_new(session.table("t").unwrap().schema(), vec![rows]).unwrap();
+    let mut input = session.input("t").unwrap();
+    let (count, over) = (pushed.clone(), enough.clone());
+    let pushing = std::thread::spawn(move || {
+        while !over.load(Ordering::Relaxed) && input.push(rows.clone()).is_ok() {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        input.close();
+    });
+    let mut before = 0;
+    eventually("pushing rests", || {
+        std::thread::sleep(Duration::from_millis(300));
+        let now = pushed.load(Ordering::Relaxed);
+        now > 0 && std::mem::replace(&mut before, now) == now
+    });
+    // A million bytes wait for the worker, 128 MiB for the operators and 256 MiB for the sink, and of each a push more.
+    assert!(before < 40, "{before} pushes of 16 MiB");
+    enough.store(true, Ordering::Relaxed);
+    drop(gate);
+    eventually("all is pushed", || pushing.is_finished());
+    pushing.join().unwrap();
+    query.await_termination().unwrap();
+    assert_eq!(written.load(Ordering::Relaxed), 256 * pushed.load(Ordering::Relaxed));
+}
+
+#[test]
+fn planning_ends_in_time() {
+    let session = Session::new().unwrap();
+    session.execute("CREATE TABLE t (k BIGINT); SET max_planning_time = '1 us'").unwrap();
+    let query = "SELECT a.k FROM t AS a JOIN t AS b ON a.k = b.k WHERE a.k > 1";
+    fails(session.execute(query), &["planning takes longer than 1µs", "SET max_planning_time"]);
+    fails(session.execute("SET max_planning_time = '0 s'"), &["above 0"]);
+    session.execute(&format!("SET max_planning_time = '1 minute'; {query}")).unwrap();
 }
 
 #[test]

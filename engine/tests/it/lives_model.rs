@@ -37,6 +37,8 @@ const SOON: Duration = Duration::from_secs(10);
 const AT_ONCE: Duration = Duration::from_secs(3);
 /// Bytes that may be left when all is dropped: what an allocator of queues and tables keeps for next time.
 const SLACK: i64 = 64 << 10;
+/// How often as many steps must leave more than that for it to be a leak.
+const ROUNDS: usize = 3;
 
 const NAMES: usize = 14;
 const MOST: [(Kind, usize); 3] = [(Kind::Table, 6), (Kind::View, 8), (Kind::Sink, 4)];
@@ -83,21 +85,30 @@ fn one_life() {
     let mut life = begin(seed, workers);
     life.run(steps / 10);
     life.end();
-    let once = Held::now();
-    life.run(steps);
-    life.end();
-    eventually(
-        AT_ONCE,
-        || format!("dropped, it holds {:?}, and held {once:?}", Held::now()),
-        || once.covers(&Held::now(), SLACK),
-    );
-    println!("{} bytes more than after {} steps, after {steps} more", Held::now().bytes - once.bytes, steps / 10);
+    // What leaks, leaks each time; a queue keeps the room of its fullest hour, which comes when the machine has other work.
+    let mut grown = Vec::new();
+    while grown.len() < ROUNDS {
+        let once = Held::now();
+        life.run(steps);
+        life.end();
+        let begin = Instant::now();
+        while !once.covers(&Held::now(), SLACK) && begin.elapsed() < AT_ONCE {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let now = Held::now();
+        if once.covers(&now, SLACK) {
+            println!("{} bytes more than {steps} steps before, round {}", now.bytes - once.bytes, grown.len() + 1);
+            break;
+        }
+        grown.push(now.beyond(&once));
+    }
+    assert!(grown.len() < ROUNDS, "what is held when all is dropped grows with each {steps} steps by {grown:#?}");
     life.run(steps / 20);
     life.stop();
     drop(life);
     eventually(
         AT_ONCE,
-        || format!("without a session it holds {:?}, and held {before:?}", Held::now()),
+        || format!("what is held without a session, beyond what was: {}", Held::now().beyond(&before)),
         || before.covers(&Held::now(), 4 * SLACK),
     );
 }

@@ -244,6 +244,37 @@ fn stopping_finalises_nothing_and_closing_everything() {
     }
 }
 
+/// What the watermark had made final when a reader stopped is given, also where both come at once.
+#[test]
+fn what_was_final_before_a_stop_is_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.csv");
+    let seconds = [0, 30, 59, 61, 100, 130, 140];
+    let lines = seconds.map(|second| format!("{},1\n", timestamp(second)));
+    std::fs::write(&path, format!("ts,k\n{}", lines.concat())).unwrap();
+    for (workers, times) in [(1, 10), (2, 10)] {
+        let session = Session::builder().workers(workers).build().unwrap();
+        let minutes = "SELECT window(ts, '1 minute') AS w, count(*) AS n FROM t GROUP BY window(ts, '1 minute')";
+        session
+            .execute(&format!(
+                "CREATE TABLE t (ts TIMESTAMP, k BIGINT, WATERMARK FOR ts AS ts - INTERVAL '10' SECOND)
+                 WITH (connector = 'filesystem', path = '{}', source.monitor-interval = '20 ms');
+                 CREATE MATERIALIZED VIEW v AS {minutes}",
+                path.display()
+            ))
+            .unwrap();
+        for from in [format!("({minutes}) AS q"), "v".to_owned()] {
+            for _ in 0..times {
+                let query = session.sql(&format!("SELECT w['end'] AS e, n FROM {from}")).unwrap();
+                let (list, sink) = into_list();
+                let writer = query.write_stream().output_mode(OutputMode::Append).trigger(Trigger::AvailableNow);
+                writer.start_into(sink).unwrap().await_termination().unwrap();
+                assert_eq!(ends(&list), [60, 120], "{from}, {workers} workers");
+            }
+        }
+    }
+}
+
 fn file(dir: &std::path::Path, seed: u64, disorder: i64) -> (std::path::PathBuf, Vec<(i64, Row)>) {
     let events = events(seed, 400, disorder);
     let path = dir.join("t.csv");

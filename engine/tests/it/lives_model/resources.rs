@@ -6,10 +6,17 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-static LIVE: AtomicI64 = AtomicI64::new(0);
+/// Bytes that were asked for and not given back, by the size of the piece: the n-th counts pieces of up to 2^n bytes.
+static LIVE: [AtomicI64; SIZES] = [const { AtomicI64::new(0) }; SIZES];
+const SIZES: usize = 64;
 
-/// The system's allocator with a count of the bytes that were asked for and not given back.
+/// The system's allocator with a count of the bytes that are held.
 struct Counting;
+
+fn count(size: usize, sign: i64) {
+    let class = size.next_power_of_two().trailing_zeros() as usize;
+    LIVE[class].fetch_add(sign * size as i64, Ordering::Relaxed);
+}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -18,22 +25,23 @@ static ALLOCATOR: Counting = Counting;
 // SAFETY: every call is passed on to the system's allocator as it came; counting touches no memory that is handed out.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size() as i64, Ordering::Relaxed);
+        count(layout.size(), 1);
         // SAFETY: as it came.
         unsafe { System.alloc(layout) }
     }
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size() as i64, Ordering::Relaxed);
+        count(layout.size(), 1);
         // SAFETY: as it came.
         unsafe { System.alloc_zeroed(layout) }
     }
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size() as i64, Ordering::Relaxed);
+        count(layout.size(), -1);
         // SAFETY: as it came.
         unsafe { System.dealloc(at, layout) }
     }
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        LIVE.fetch_add(size as i64 - layout.size() as i64, Ordering::Relaxed);
+        count(layout.size(), -1);
+        count(size, 1);
         // SAFETY: as it came.
         unsafe { System.realloc(at, layout, size) }
     }
@@ -43,6 +51,8 @@ unsafe impl GlobalAlloc for Counting {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     pub bytes: i64,
+    /// Bytes in pieces of up to 2^n bytes.
+    by_size: Vec<i64>,
     /// How many threads there are of each name.
     pub threads: BTreeMap<String, usize>,
     pub files: usize,
@@ -58,7 +68,28 @@ impl Held {
             }
         }
         let files = std::fs::read_dir("/proc/self/fd").unwrap().count();
-        Held { bytes: LIVE.load(Ordering::Relaxed), threads, files }
+        let by_size: Vec<i64> = LIVE.iter().map(|bytes| bytes.load(Ordering::Relaxed)).collect();
+        Held { bytes: by_size.iter().sum(), by_size, threads, files }
+    }
+
+    /// What there is more of than in `before`.
+    pub fn beyond(&self, before: &Held) -> String {
+        let mut more: Vec<String> = Vec::new();
+        for (size, (now, then)) in
+            self.by_size.iter().zip(&before.by_size).enumerate().filter(|(_, (now, then))| now > then)
+        {
+            more.push(format!("{} bytes in pieces of up to {}", now - then, 1u64 << size));
+        }
+        for (name, now) in &self.threads {
+            let then = before.threads.get(name).copied().unwrap_or(0);
+            if *now > then {
+                more.push(format!("{} threads '{name}'", now - then));
+            }
+        }
+        if self.files > before.files {
+            more.push(format!("{} files", self.files - before.files));
+        }
+        more.join(", ")
     }
 
     /// Whether `now` holds no more than this, but for `slack` bytes.
