@@ -269,15 +269,19 @@ impl Column<'_, '_> {
             DataType::Float32 => self.parsed::<Float32Type>(Float32Type::parse),
             DataType::Float64 => self.parsed::<Float64Type>(Float64Type::parse),
             DataType::Date32 => self.parsed::<Date32Type>(Date32Type::parse),
-            DataType::Timestamp(TimeUnit::Microsecond, None) => {
+            DataType::Timestamp(TimeUnit::Microsecond, None) if self.wanted => {
                 self.parsed::<TimestampMicrosecondType>(values::timestamp)
+            }
+            DataType::Timestamp(TimeUnit::Microsecond, None) => {
+                self.each(|text| text.is_none_or(|text| values::is_timestamp(values::trimmed(text))));
+                None
             }
             _ => Some(self.converted()?),
         })
     }
 
     /// Calls `put` with each value, or `None` for null, and reports those for which it gives false.
-    #[inline]
+    #[inline(always)]
     fn each(&mut self, mut put: impl FnMut(Option<&str>) -> bool) {
         let (slot, field, faults) = (self.slot, self.field, &mut *self.faults);
         self.cells.each(slot, |row, cell| match cell {

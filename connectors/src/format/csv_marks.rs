@@ -71,7 +71,7 @@ impl Marks {
     }
 
     /// Where a field begins and ends in `bytes`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn field(&self, bytes: &[u8], record: usize, field: usize) -> (usize, usize) {
         let place = record * self.width + field;
         let start = place.checked_sub(1).map_or(0, |before| self.ends[before] as usize + 1);

@@ -355,7 +355,7 @@ impl<'a> Cells<'a> {
     }
 
     /// Calls `put` with a field of each good record, one after another.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn each(&self, slot: usize, mut put: impl FnMut(usize, Cell<'a>)) {
         match &self.tokens.good {
             Good::Plain(marks, fields) => {
@@ -368,7 +368,7 @@ impl<'a> Cells<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn cell(&self, start: usize, end: usize, kind: Kind) -> Cell<'a> {
         let text = match self.text {
             Some(text) => text.get(start..end),

@@ -38,51 +38,93 @@ pub(crate) fn whole(text: &str) -> Option<i64> {
 /// A point in time as microseconds; one written without an offset is UTC.
 #[inline]
 pub(crate) fn timestamp(text: &str) -> Option<i64> {
-    common_timestamp(text.as_bytes())
-        .or_else(|| string_to_datetime(&Utc, text).ok().map(|instant| instant.timestamp_micros()))
+    match Calendar::common(text.as_bytes()) {
+        Some(common) => Some(common.micros()),
+        None => uncommon_timestamp(text),
+    }
 }
 
-/// One written as `2013-01-31T10:00:00`, with `T` or a space, up to six digits of a second's fraction and a `Z` or not.
+/// Whether a text is a point in time.
 #[inline]
-fn common_timestamp(text: &[u8]) -> Option<i64> {
-    let (whole, rest) = text.split_first_chunk::<19>()?;
-    let (date, time) = (whole.first_chunk::<8>()?, whole.last_chunk::<8>()?);
-    let (date, time) = (pairs(*date, b"0000-00-")?, pairs(*time, b"00:00:00")?);
-    let [day_tens, day_ones] = [whole[8], whole[9]].map(|byte| byte.wrapping_sub(b'0'));
-    if !matches!(whole[10], b'T' | b' ') || day_tens > 9 || day_ones > 9 {
-        return None;
-    }
-    let (year, month) = (pair(date, 0) * 100 + pair(date, 2), pair(date, 5));
-    let day = i64::from(day_tens) * 10 + i64::from(day_ones);
-    let (hour, minute, second) = (pair(time, 0), pair(time, 3), pair(time, 6));
-    let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-    let days = match month {
-        4 | 6 | 9 | 11 => 30,
-        2 if leap => 29,
-        2 => 28,
-        1..=12 => 31,
-        _ => return None,
-    };
-    if !(1..=days).contains(&day) || hour > 23 || minute > 59 || second > 59 {
-        return None;
-    }
-    let micros = match rest.strip_suffix(b"Z").unwrap_or(rest) {
-        [] => 0,
-        [b'.', digits @ ..] if (1..=6).contains(&digits.len()) => {
-            let mut six = *b"00000000";
-            six[2..2 + digits.len()].copy_from_slice(digits);
-            let six = pairs(six, b"00000000")?;
-            pair(six, 2) * 10_000 + pair(six, 4) * 100 + pair(six, 6)
+pub(crate) fn is_timestamp(text: &str) -> bool {
+    Calendar::common(text.as_bytes()).is_some() || uncommon_timestamp(text).is_some()
+}
+
+#[cold]
+fn uncommon_timestamp(text: &str) -> Option<i64> {
+    string_to_datetime(&Utc, text).ok().map(|instant| instant.timestamp_micros())
+}
+
+/// A point in time as it is written.
+struct Calendar {
+    year: u32,
+    month: u32,
+    day: u32,
+    hour: u32,
+    minute: u32,
+    second: u32,
+    micros: u32,
+}
+
+impl Calendar {
+    /// One written as `2013-01-31T10:00:00`, with `T` or a space, up to six digits of a second's fraction and a `Z` or not.
+    #[inline]
+    fn common(text: &[u8]) -> Option<Calendar> {
+        let (whole, rest) = text.split_first_chunk::<19>()?;
+        let (date, time) = (whole.first_chunk::<8>()?, whole.last_chunk::<8>()?);
+        let (date, time) = (pairs(*date, b"0000-00-")?, pairs(*time, b"00:00:00")?);
+        let [day_tens, day_ones] = [whole[8], whole[9]].map(|byte| u32::from(byte.wrapping_sub(b'0')));
+        if !matches!(whole[10], b'T' | b' ') || day_tens > 9 || day_ones > 9 {
+            return None;
         }
-        _ => return None,
-    };
-    // Days since 1970, by years that begin in March, so that a leap day is the last of its year.
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, month) = (year.div_euclid(400), (month + 9) % 12);
-    let of_era = year.rem_euclid(400);
-    let day = of_era * 365 + of_era / 4 - of_era / 100 + (153 * month + 2) / 5 + day - 1;
-    let seconds = (era * 146_097 + day - 719_468) * 86_400 + hour * 3600 + minute * 60 + second;
-    Some(seconds * 1_000_000 + micros)
+        let (year, month, day) = (pair(date, 0) * 100 + pair(date, 2), pair(date, 5), day_tens * 10 + day_ones);
+        let (hour, minute, second) = (pair(time, 0), pair(time, 3), pair(time, 6));
+        if hour > 23 || minute > 59 || second > 59 || month == 0 || month > 12 || day == 0 {
+            return None;
+        }
+        if day > 28 {
+            let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+            let days = match month {
+                4 | 6 | 9 | 11 => 30,
+                2 => 28 + u32::from(leap),
+                _ => 31,
+            };
+            if day > days {
+                return None;
+            }
+        }
+        let micros = match rest.strip_suffix(b"Z").unwrap_or(rest) {
+            [] => 0,
+            [b'.', a, b, c, d, e, f] => six(&[*a, *b, *c, *d, *e, *f])?,
+            [b'.', digits @ ..] if (1..=5).contains(&digits.len()) => {
+                let mut padded = *b"000000";
+                padded[..digits.len()].copy_from_slice(digits);
+                six(&padded)?
+            }
+            _ => return None,
+        };
+        Some(Calendar { year, month, day, hour, minute, second, micros })
+    }
+
+    #[inline]
+    fn micros(&self) -> i64 {
+        // Days since 1970, by years that begin in March of the year 0 or the one before, so that a leap day is the last of its
+        // year; of the latter there is one more cycle of 400 years.
+        let year = self.year + 400 - u32::from(self.month <= 2);
+        let (cycle, of_cycle, month) = (year / 400, year % 400, (self.month + 9) % 12);
+        let day = of_cycle * 365 + of_cycle / 4 - of_cycle / 100 + (153 * month + 2) / 5 + self.day - 1;
+        let days = i64::from(cycle * 146_097 + day) - 146_097 - 719_468;
+        let seconds = days * 86_400 + i64::from(self.hour * 3600 + self.minute * 60 + self.second);
+        seconds * 1_000_000 + i64::from(self.micros)
+    }
+}
+
+/// The number that six digits are.
+#[inline]
+fn six(digits: &[u8; 6]) -> Option<u32> {
+    let [a, b, c, d, e, f] = *digits;
+    let pairs = pairs([b'0', b'0', a, b, c, d, e, f], b"00000000")?;
+    Some(pair(pairs, 2) * 10_000 + pair(pairs, 4) * 100 + pair(pairs, 6))
 }
 
 /// The numbers that each two characters of eight make, in the byte of the first; `None` unless there is a digit wherever the
@@ -101,8 +143,8 @@ fn pairs(eight: [u8; 8], pattern: &[u8; 8]) -> Option<u64> {
 
 /// One of [`pairs`].
 #[inline]
-fn pair(pairs: u64, place: usize) -> i64 {
-    i64::from(pairs.to_le_bytes()[place])
+fn pair(pairs: u64, place: usize) -> u32 {
+    u32::from(pairs.to_le_bytes()[place])
 }
 
 #[cfg(test)]
@@ -129,14 +171,24 @@ mod tests {
             let zone = ["", "Z", "+02:00", "z", " "][random(5) as usize];
             let text =
                 format!("{year:04}-{month:02}-{day:02}{separator}{hour:02}:{minute:02}:{second:02}{fraction}{zone}");
-            if let Some(micros) = common_timestamp(text.as_bytes()) {
+            if let Some(common) = Calendar::common(text.as_bytes()) {
                 quick += 1;
-                assert_eq!(Some(micros), slowly(&text), "{text}");
+                assert_eq!(Some(common.micros()), slowly(&text), "{text}");
             }
         }
         assert!(quick > 5_000, "{quick}");
-        for text in ["2013-01-31", "2013-01-31T10:00", "x", "", "2013-02-29T00:00:00", "1969-12-31T23:59:59.999999Z"] {
+        for text in [
+            "0000-01-01T00:00:00",
+            "0000-03-01T00:00:00",
+            "2013-01-31",
+            "2013-01-31T10:00",
+            "x",
+            "",
+            "2013-02-29T00:00:00",
+            "1969-12-31T23:59:59.999999Z",
+        ] {
             assert_eq!(timestamp(text), slowly(text), "{text}");
+            assert_eq!(is_timestamp(text), slowly(text).is_some(), "{text}");
         }
     }
 
