@@ -221,12 +221,6 @@ impl Node {
         lock(&self.readers).iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Whether something that goes on reads it. A plain view alone reads nothing.
-    pub fn is_read(&self) -> bool {
-        let goes_on = |reader: &Arc<Node>| reader.kind != Kind::View && reader.state().is_living();
-        lock(&self.readers).iter().filter_map(Weak::upgrade).any(|reader| goes_on(&reader))
-    }
-
     /// Says whom to tell when it fails; at once if it has.
     pub fn when_failed(&self, notice: impl Fn(&Error) + Send + Sync + 'static) {
         if let Some(error) = self.failure() {

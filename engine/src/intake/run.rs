@@ -361,11 +361,6 @@ impl Run {
             if left.as_ref().is_some_and(BTreeMap::is_empty) {
                 break;
             }
-            if !self.private && !self.node.is_read() {
-                // It goes on from here for who comes next.
-                std::thread::sleep(POLL);
-                continue;
-            }
             self.wait_for_room(false, || Ok(()))?;
             let poll = source.poll(POLL)?;
             *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = source.progress();
