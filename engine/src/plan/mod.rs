@@ -20,6 +20,7 @@ use headwater_connectors::OutputMode;
 use crate::error::{Error, Result};
 
 pub(crate) use analysis::can_fail;
+pub(crate) use analysis::watermarks::column_size;
 
 /// The number of a node in its [`Plan`]: a node's inputs have smaller numbers.
 pub type NodeId = usize;

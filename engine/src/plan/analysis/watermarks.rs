@@ -1,6 +1,7 @@
 //! Columns that follow event time: at a time `t` no row comes or goes whose value lies further behind `t` than a delay.
 
 use std::any::Any;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
@@ -146,7 +147,10 @@ fn function_delay(call: &ScalarFunctionExpr, watermarks: &[Watermark], input: No
             let inner = delay_of(args.first()?, watermarks, input, nodes)?;
             match literal(1)?.try_as_str()?? {
                 "end" => Some(inner),
-                "start" => Some(inner.saturating_add(u64::try_from(expr_size(args.first()?, input, nodes)?).ok()?)),
+                "start" => {
+                    let most = *expr_sizes(args.first()?, input, nodes)?.end();
+                    Some(inner.saturating_add(u64::try_from(most).ok()?))
+                }
                 _ => None,
             }
         }
@@ -173,42 +177,52 @@ fn constant(expr: &Arc<dyn PhysicalExpr>) -> Option<ScalarValue> {
     any.downcast_ref::<Literal>().map(|literal| literal.value().clone())
 }
 
-/// The size of the windows that an expression over node `input` gives.
-fn expr_size(expr: &Arc<dyn PhysicalExpr>, input: NodeId, nodes: &[Node]) -> Option<i64> {
+/// The sizes of the windows that an expression over node `input` gives: the least and the most.
+fn expr_sizes(expr: &Arc<dyn PhysicalExpr>, input: NodeId, nodes: &[Node]) -> Option<RangeInclusive<i64>> {
     if let Some(column) = column_of(expr) {
-        return column_size(input, column, nodes);
+        return column_sizes(input, column, nodes);
     }
     let any: &dyn Any = expr.as_ref();
     if let Some(or_null) = any.downcast_ref::<OrNull>() {
-        return expr_size(&or_null.0, input, nodes);
+        return expr_sizes(&or_null.0, input, nodes);
     }
     let call = any.downcast_ref::<ScalarFunctionExpr>().filter(|call| call.fun().name() == WINDOW)?;
-    window_size(&call.args()[1..].iter().map(constant).collect::<Option<Vec<_>>>()?)
+    let size = window_size(&call.args()[1..].iter().map(constant).collect::<Option<Vec<_>>>()?)?;
+    Some(size..=size)
 }
 
-/// The size of the windows in a column of a node, by where they come from.
-pub(super) fn column_size(node: NodeId, column: usize, nodes: &[Node]) -> Option<i64> {
+/// The size of the windows in a column of a node, where all that are not NULL are windows of one size.
+pub(crate) fn column_size(node: NodeId, column: usize, nodes: &[Node]) -> Option<i64> {
+    let sizes = column_sizes(node, column, nodes)?;
+    (sizes.start() == sizes.end()).then_some(*sizes.start())
+}
+
+/// The sizes of the windows in a column of a node, by where they come from.
+fn column_sizes(node: NodeId, column: usize, nodes: &[Node]) -> Option<RangeInclusive<i64>> {
     let width = |node: NodeId| nodes[node].schema.fields().len();
     match &nodes[node].op {
         Op::Get { .. } | Op::Constant { .. } => None,
-        Op::Mfp { input, exprs, .. } => expr_size(exprs.get(column)?, *input, nodes),
-        Op::Hop { input, size, .. } if column == width(*input) => Some(*size),
+        Op::Mfp { input, exprs, .. } => expr_sizes(exprs.get(column)?, *input, nodes),
+        Op::Hop { input, size, .. } if column == width(*input) => Some(*size..=*size),
         Op::Hop { input, .. }
         | Op::Unnest { input, .. }
         | Op::Distinct { input, .. }
         | Op::TopK { input, .. }
         | Op::Limit { input, .. }
         | Op::EmitFinal { input, .. }
-        | Op::Negate { input } => column_size(*input, column, nodes),
-        Op::Reduce { input, keys, .. } => column_size(*input, *keys.get(column)?, nodes),
-        Op::Semi { left, .. } => column_size(*left, column, nodes),
+        | Op::Negate { input } => column_sizes(*input, column, nodes),
+        Op::Reduce { input, keys, .. } => column_sizes(*input, *keys.get(column)?, nodes),
+        Op::Semi { left, .. } => column_sizes(*left, column, nodes),
         Op::Join { left, right, .. } => match column.checked_sub(width(*left)) {
-            Some(column) => column_size(*right, column, nodes),
-            None => column_size(*left, column, nodes),
+            Some(column) => column_sizes(*right, column, nodes),
+            None => column_sizes(*left, column, nodes),
         },
         Op::Union { inputs } => {
-            let sizes = inputs.iter().map(|input| column_size(*input, column, nodes)).collect::<Option<Vec<_>>>()?;
-            sizes.into_iter().max()
+            let sizes = inputs.iter().map(|input| column_sizes(*input, column, nodes));
+            sizes.reduce(|all, own| {
+                let (all, own) = (all?, own?);
+                Some(*all.start().min(own.start())..=*all.end().max(own.end()))
+            })?
         }
     }
 }
