@@ -8,6 +8,9 @@ const GAP: Duration = Duration::from_millis(1);
 /// For so long it sleeps then.
 const SLEEP: Duration = Duration::from_millis(20);
 
+/// What takes so long is work.
+const WORK: Duration = Duration::from_micros(20);
+
 /// How long a thread stays awake that waits for something to do.
 pub(crate) struct Awake {
     length: Duration,
@@ -56,6 +59,16 @@ impl Awake {
         }
         self.looked = now;
         self.was_short && now - self.since < self.length && now >= self.asleep_until
+    }
+
+    /// Whether there was work since the last look: then a wait has ended with it and another begins.
+    pub fn has_worked(&mut self) -> bool {
+        let worked = self.looked.elapsed() > WORK;
+        if worked {
+            self.was_short = self.looked - self.since < 2 * self.length;
+            self.begin();
+        }
+        worked
     }
 
     /// A wait has ended. Being woken takes time as well: a wait that was a little too long could be short awake.

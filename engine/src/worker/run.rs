@@ -100,14 +100,19 @@ impl WorkerState {
             turn::share(shares.then_some(SHARED_STEP));
             if handed {
                 awake.end();
+                worker.step();
                 awake.begin();
-                worker.step();
-            } else if awake.waits() && self.receiver.is_empty() {
-                // Rounds follow each other closely: what comes next is met awake.
-                worker.step();
-                awake.pause();
             } else if self.receiver.is_empty() {
-                worker.step_or_park(Some(if self.active.is_empty() { PARK } else { REST }));
+                // Rounds follow each other closely: what comes next is met awake, also from others in the midst of one.
+                let waits = awake.waits();
+                worker.step();
+                match (awake.has_worked(), waits) {
+                    (true, _) => {}
+                    (false, true) => awake.pause(),
+                    (false, false) => {
+                        worker.step_or_park(Some(if self.active.is_empty() { PARK } else { REST }));
+                    }
+                }
             }
             if maintained.elapsed() >= MAINTENANCE {
                 self.maintain(worker.index());
