@@ -429,7 +429,8 @@ mod tests {
     fn counts() {
         for seed in 0..18 {
             let all = records(seed);
-            let got = run(workers(seed), seed, &all, |r| pack(r, |v| v), unpack, |stream| count(stream, "count"));
+            let got =
+                run(workers(seed), seed, &all, |r| pack(r, |v| v), unpack, |stream| count(stream, "count")).once();
             let counts = |values: &[(i64, i64)]| Ok(values.iter().map(|(_, count)| count).sum::<i64>());
             // A count doesn't tell records apart, so records that sum to none are none.
             let (ok, mut errors) = model(&all, None, counts);
@@ -444,7 +445,7 @@ mod tests {
         for seed in 0..18 {
             let all = records(seed);
             let pack = |r: &[Record]| pack(r, |v| v as i8 * 20);
-            let got = run(workers(seed), seed, &all, pack, unpack, |stream| sum::<i8>(stream, "sum"));
+            let got = run(workers(seed), seed, &all, pack, unpack, |stream| sum::<i8>(stream, "sum")).once();
             let sum = |values: &[(i64, i64)]| {
                 let sum = values.iter().map(|(value, count)| value * 20 * count).sum::<i64>();
                 i8::try_from(sum).map_err(|_| Fault::Evaluation(format!("the sum {sum} is out of range")))
@@ -467,7 +468,7 @@ mod tests {
                 let (key, bucket, sum) = unpack(data, i);
                 (key, bucket, sum.to_bits())
             };
-            let got = run(workers(seed), seed, &all, pack, unpack, |stream| float_sum(stream, "sum"));
+            let got = run(workers(seed), seed, &all, pack, unpack, |stream| float_sum(stream, "sum")).once();
             let sum = |values: &[(i64, i64)]| {
                 let mut sum = ExactSum::default();
                 values.iter().for_each(|(v, count)| sum.add(*v as f64 * 0.1 * 10f64.powi(*v as i32 * 3), *count));
@@ -482,8 +483,8 @@ mod tests {
         for seed in 0..18 {
             let all = records(seed);
             let pack = |r: &[Record]| pack(r, |v| v);
-            let got_min = run(workers(seed), seed, &all, pack, unpack, |stream| min(stream, "min"));
-            let got_max = run(workers(seed), seed, &all, pack, unpack, |stream| max(stream, "max"));
+            let got_min = run(workers(seed), seed, &all, pack, unpack, |stream| min(stream, "min")).once();
+            let got_max = run(workers(seed), seed, &all, pack, unpack, |stream| max(stream, "max")).once();
             let there =
                 |values: &[(i64, i64)]| values.iter().filter(|(_, c)| *c > 0).map(|(v, _)| *v).collect::<Vec<_>>();
             let none = || Fault::Evaluation("there is no value".to_string());
@@ -508,7 +509,8 @@ mod tests {
             let pack = |r: &[Record]| pack(r, |v| v);
             let got = run(workers(seed), seed, &all, pack, unpack, |stream| {
                 accumulate(stream, "sum", Sum::<i64>::default, true)
-            });
+            })
+            .once();
             let sum = |values: &[(i64, i64)]| Ok(values.iter().map(|(value, count)| value * count).sum::<i64>());
             // The model's first time is the first change's: the empty result is there before.
             let mut with_start = all.clone();

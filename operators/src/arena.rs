@@ -1,5 +1,6 @@
 //! Byte strings kept in large chunks, addressed by a `u32`.
 
+use crate::bytes;
 use crate::guard::raise;
 
 /// The address that no string has.
@@ -27,6 +28,7 @@ pub(crate) struct Arena {
 
 impl Arena {
     /// Appends a string and gives its address.
+    #[inline]
     pub(crate) fn push(&mut self, bytes: &[u8]) -> u32 {
         let record = record(bytes.len());
         self.used += record;
@@ -52,8 +54,10 @@ impl Arena {
             length >>= 7;
         }
         chunk.push(length as u8);
-        chunk.extend_from_slice(bytes);
-        chunk.resize(at + record, 0);
+        bytes::push(chunk, bytes);
+        while chunk.len() < at + record {
+            chunk.push(0);
+        }
         ((index as u32) << UNIT_BITS) | (at / UNIT) as u32
     }
 

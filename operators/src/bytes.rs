@@ -32,6 +32,26 @@ pub(crate) fn compare(a: &[u8], b: &[u8]) -> Ordering {
     }
 }
 
+/// Appends a string. A short one is two chunks that overlap.
+#[inline]
+pub(crate) fn push(to: &mut Vec<u8>, bytes: &[u8]) {
+    match bytes.len() {
+        8..16 => overlapping::<8>(to, bytes),
+        16..=32 => overlapping::<16>(to, bytes),
+        _ => to.extend_from_slice(bytes),
+    }
+}
+
+#[inline]
+fn overlapping<const N: usize>(to: &mut Vec<u8>, bytes: &[u8]) {
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<N>(), bytes.last_chunk::<N>()) {
+        let end = to.len() + bytes.len();
+        to.extend_from_slice(first);
+        to.truncate(end - N);
+        to.extend_from_slice(last);
+    }
+}
+
 /// As many bytes are copied at once.
 const SHORT: usize = 32;
 
@@ -58,7 +78,7 @@ pub(crate) fn write<const N: usize>(out: &mut Vec<u8>, words: impl ExactSizeIter
 
 #[cfg(test)]
 mod tests {
-    use super::{append, compare, equal};
+    use super::{append, compare, equal, push};
 
     #[test]
     fn appends_like_slices() {
@@ -69,6 +89,9 @@ mod tests {
                     let mut to = Vec::with_capacity(room);
                     to.push(255);
                     append(&mut to, &buffer, start..end);
+                    assert_eq!((to[0], &to[1..]), (255, &buffer[start..end]));
+                    to.truncate(1);
+                    push(&mut to, &buffer[start..end]);
                     assert_eq!((to[0], &to[1..]), (255, &buffer[start..end]));
                 }
             }

@@ -121,7 +121,8 @@ mod tests {
             let (seen, _) = run([1, 2, 4][seed as usize % 3], seed, &all, pack, unpack, |stream| {
                 let no_errors = empty(stream.scope());
                 (consolidate(stream, "consolidate"), no_errors)
-            });
+            })
+            .once();
             assert_eq!(seen, expected(&all, |_, accumulated| accumulated.clone()), "seed {seed}");
         }
     }

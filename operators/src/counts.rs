@@ -90,6 +90,12 @@ impl Marks {
         new
     }
 
+    /// Whether a group is in.
+    #[inline]
+    pub(crate) fn has(&self, group: u32) -> bool {
+        self.0[group as usize / 64] & 1 << (group % 64) != 0
+    }
+
     /// Takes a group out.
     #[inline]
     pub(crate) fn remove(&mut self, group: u32) {

@@ -4,16 +4,18 @@
 //! table of keys with their number of copies; a key without copies has no state, and the state of a bucket is dropped
 //! when the frontier reaches it, without retractions (see [`Keyed::buckets`]). Updates whose time has reached their
 //! bucket are ignored. A key with a negative number of copies is not in the output but among the errors.
+//!
+//! A key that comes is given when it comes; what a retraction changes is given when its time is closed. So a key that comes
+//! and goes within one time may be given and taken back at that time.
 
 use crate::buckets::Buckets;
 use crate::counts::{Counts, Marks};
-use crate::guard::raise;
 use crate::keyed::{KEEP, Keyed, NoValue};
 use crate::reduction::{Errors, Fault, KeyError, Reduction, STEP, reduce};
 use crate::saved::{Export, Homes, KeyStates};
 use crate::table::KeyTable;
 use crate::time::Time;
-use crate::updates::{UpdateStream, Updates};
+use crate::updates::{Payload, UpdateStream, Updates};
 
 /// The distinct keys of a collection, and the keys whose copies are negative.
 ///
@@ -45,16 +47,88 @@ pub fn distinct<'scope>(
     stream: UpdateStream<'scope, Keyed<NoValue>>,
     name: &str,
 ) -> (UpdateStream<'scope, Keyed<NoValue>>, UpdateStream<'scope, Vec<KeyError>>) {
-    reduce(stream, name, Distinct::default())
+    distinct_into(stream, name, Keys::default())
 }
 
-/// The same of a collection from which nothing is ever retracted: a key is given when it comes, not when its time is closed,
-/// for nothing that comes later can take it back. A retraction is a fault of the dataflow.
-pub fn distinct_of_growing<'scope>(
+/// The same, with the keys as an emitter makes them of them.
+pub fn distinct_into<'scope, E: Emitter>(
     stream: UpdateStream<'scope, Keyed<NoValue>>,
     name: &str,
-) -> (UpdateStream<'scope, Keyed<NoValue>>, UpdateStream<'scope, Vec<KeyError>>) {
-    reduce(stream, name, Distinct { grows: true, ..Distinct::default() })
+    emitter: E,
+) -> (UpdateStream<'scope, E::Output>, UpdateStream<'scope, Vec<KeyError>>) {
+    reduce(stream, name, Distinct::new(emitter))
+}
+
+/// A key that is in the output from a time on, or no longer.
+#[derive(Clone, Copy, Debug)]
+pub struct Change<'a> {
+    /// The key's hash.
+    pub hash: u64,
+    /// The key.
+    pub key: &'a [u8],
+    /// When its state can be released; see [`Keyed::buckets`].
+    pub bucket: u64,
+    /// When it comes or goes.
+    pub time: Time,
+    /// 1 or -1.
+    pub diff: i64,
+}
+
+/// Gathers the changes of distinct keys as the updates that their consumer takes.
+pub trait Emitter: 'static {
+    /// The updates' records.
+    type Output: Payload;
+
+    /// Room for as many changes, of so many bytes in all, would be used.
+    fn reserve(&mut self, _changes: usize, _bytes: usize) {}
+
+    /// Takes a change.
+    fn push(&mut self, change: Change<'_>);
+
+    /// How many changes were taken since updates were.
+    fn len(&self) -> usize;
+
+    /// Whether none was.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What the changes come to.
+    fn take(&mut self) -> Updates<Self::Output>;
+}
+
+/// The keys as they are.
+#[derive(Default)]
+pub struct Keys(Updates<Keyed<NoValue>>);
+
+impl Emitter for Keys {
+    type Output = Keyed<NoValue>;
+
+    fn reserve(&mut self, changes: usize, bytes: usize) {
+        self.0.data.hashes.reserve(changes);
+        self.0.data.keys.reserve(changes, bytes);
+        self.0.times.reserve(changes);
+        self.0.diffs.reserve(changes);
+    }
+
+    #[inline]
+    fn push(&mut self, Change { hash, key, bucket, time, diff }: Change<'_>) {
+        let Updates { data: keyed, times, diffs } = &mut self.0;
+        keyed.hashes.push(hash);
+        keyed.keys.push(key);
+        push_bucket(&mut keyed.buckets, keyed.hashes.len(), bucket);
+        keyed.vals.0 += 1;
+        times.push(time);
+        diffs.push(diff);
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn take(&mut self) -> Updates<Keyed<NoValue>> {
+        std::mem::take(&mut self.0)
+    }
 }
 
 /// The keys of some buckets.
@@ -66,10 +140,10 @@ struct Segment {
     touched: Marks,
 }
 
-/// A key that the current time touched.
+/// A key of which the current time has retracted copies, or that is in error.
 struct Touched {
     hash: u64,
-    /// Its copies before.
+    /// Its copies before, as the output has them.
     old: i64,
     slot: u32,
     group: u32,
@@ -79,76 +153,69 @@ struct Touched {
 const TOUCHED: usize = 1 << 18;
 
 /// The reduction of [`distinct`].
-#[derive(Default)]
-pub struct Distinct {
-    /// Whether nothing is ever retracted.
-    grows: bool,
+pub struct Distinct<E> {
     buckets: Buckets<Segment>,
     touched: Vec<Touched>,
     /// How many of `touched` were emitted.
     emitted: usize,
     groups: Vec<u32>,
-    output: Updates<Keyed<NoValue>>,
+    emitter: E,
 }
 
-impl Reduction for Distinct {
+impl<E> Distinct<E> {
+    /// No keys yet.
+    pub fn new(emitter: E) -> Self {
+        Distinct { buckets: Buckets::default(), touched: Vec::new(), emitted: 0, groups: Vec::new(), emitter }
+    }
+}
+
+impl<E: Emitter> Reduction for Distinct<E> {
     type Input = NoValue;
-    type Output = Keyed<NoValue>;
+    type Output = E::Output;
 
     fn apply(&mut self, time: Time, batch: &Updates<Keyed<NoValue>>, rows: &[u32]) {
-        let Distinct { grows, buckets, touched, groups, output, .. } = self;
+        let Distinct { buckets, touched, groups, emitter, .. } = self;
         let data = &batch.data;
+        let width = data.keys.bytes().len() / data.keys.len().max(1) + 1;
+        emitter.reserve(rows.len(), rows.len() * width);
         buckets.split(data, time, rows, &Segment::default, |slot, segment, rows| {
             groups.clear();
             segment.table.lookup_or_insert(&data.hashes, &data.keys, rows, groups);
             let all = segment.table.groups();
             segment.counts.reserve(all);
-            if *grows {
-                for (&row, &group) in rows.iter().zip(groups.iter()) {
-                    let row = row as usize;
-                    if batch.diffs[row] < 0 {
-                        raise("a record was retracted from what only grows");
-                    }
-                    if segment.counts.add(group, batch.diffs[row]) == 0 && batch.diffs[row] > 0 {
-                        segment.homes.set(group, data.bucket(row), all);
-                        give(output, data.hashes[row], data.keys.get(row), data.bucket(row), time, 1);
-                    }
-                }
-                return;
-            }
             segment.touched.reserve(all);
             for (&row, &group) in rows.iter().zip(groups.iter()) {
-                let old = segment.counts.add(group, batch.diffs[row as usize]);
-                if segment.touched.add(group) {
-                    let row = row as usize;
-                    segment.homes.set(group, data.bucket(row), all);
-                    touched.push(Touched { hash: data.hashes[row], old, slot, group });
+                let row = row as usize;
+                let (hash, bucket, diff) = (data.hashes[row], data.bucket(row), batch.diffs[row]);
+                let old = segment.counts.add(group, diff);
+                if old == 0 {
+                    segment.homes.set(group, bucket, all);
+                }
+                if diff > 0 && old >= 0 && !segment.touched.has(group) {
+                    if old == 0 {
+                        emitter.push(Change { hash, key: data.keys.get(row), bucket, time, diff: 1 });
+                    }
+                } else if segment.touched.add(group) {
+                    touched.push(Touched { hash, old, slot, group });
                 }
             }
         });
     }
 
     fn emit(&mut self, time: Time, errors: &mut Errors) -> bool {
-        let Distinct { buckets, touched, output, .. } = self;
+        let Distinct { buckets, touched, emitter, .. } = self;
         let end = touched.len().min(self.emitted + STEP);
-        let more = &touched[self.emitted..end];
-        if let Some(first) = more.first() {
-            let width = buckets.get(first.slot).table.key(first.group).len() + 1;
-            output.data.hashes.reserve(more.len());
-            output.data.keys.reserve(more.len(), more.len() * width);
-            output.times.reserve(more.len());
-            output.diffs.reserve(more.len());
-        }
-        for &Touched { hash, old, slot, group } in more {
+        for &Touched { hash, old, slot, group } in &touched[self.emitted..end] {
             let segment = buckets.get(slot);
             segment.touched.remove(group);
             let new = segment.counts.get(group);
+            let key = segment.table.key(group);
             if (old > 0) != (new > 0) {
                 let diff = if new > 0 { 1 } else { -1 };
-                give(output, hash, segment.table.key(group), segment.homes.get(group), time, diff);
+                emitter.push(Change { hash, key, bucket: segment.homes.get(group), time, diff });
             }
             if old < 0 || new < 0 {
-                push_negative(errors, time, segment.table.key(group), &[], old, new);
+                push_negative(errors, time, key, &[], old, new);
             }
             if new == 0 {
                 segment.table.remove(hash, group);
@@ -165,11 +232,11 @@ impl Reduction for Distinct {
     }
 
     fn buffered(&self) -> usize {
-        self.output.len()
+        self.emitter.len()
     }
 
-    fn take(&mut self) -> Updates<Keyed<NoValue>> {
-        std::mem::take(&mut self.output)
+    fn take(&mut self) -> Updates<E::Output> {
+        self.emitter.take()
     }
 
     fn release(&mut self, frontier: Option<Time>) {
@@ -211,17 +278,6 @@ impl Reduction for Distinct {
     }
 }
 
-#[inline]
-fn give(output: &mut Updates<Keyed<NoValue>>, hash: u64, key: &[u8], bucket: u64, time: Time, diff: i64) {
-    let keyed = &mut output.data;
-    keyed.hashes.push(hash);
-    keyed.keys.push(key);
-    push_bucket(&mut keyed.buckets, keyed.hashes.len(), bucket);
-    keyed.vals.0 += 1;
-    output.times.push(time);
-    output.diffs.push(diff);
-}
-
 /// Appends the bucket of record `len - 1`; `buckets` stays empty as long as all are [`KEEP`].
 #[inline]
 pub(crate) fn push_bucket(buckets: &mut Vec<u64>, len: usize, bucket: u64) {
@@ -252,8 +308,7 @@ mod tests {
 
     use super::*;
     use crate::rows::Rows;
-    use crate::testing::{changes, expected, run};
-    use crate::updates::Payload;
+    use crate::testing::{Seen, changes, expected, history, run, summed};
     use rand::Rng;
 
     /// A key and its bucket.
@@ -287,7 +342,16 @@ mod tests {
                 2 => (rng.random_range(0..30), [20, 30, KEEP][rng.random_range(0..3)]),
                 _ => (rng.random_range(0..300), rng.random_range(0..5)),
             });
-            let (seen, errors) = run(workers, seed, &all, pack, unpack, |stream| distinct(stream, "distinct"));
+            let Seen { output: seen, errors } =
+                run(workers, seed, &all, pack, unpack, |stream| distinct(stream, "distinct"));
+            // A key may be given and taken back within a time, but never be there twice.
+            let mut copies = BTreeMap::new();
+            for ((key, _), _, diff) in &seen {
+                let copies = copies.entry(key).or_insert(0);
+                *copies += diff;
+                assert!((0..=1).contains(copies), "seed {seed}: {copies} copies");
+            }
+            let (seen, errors) = (summed(seen), history(errors));
             let all: Vec<_> = all.into_iter().filter(|((_, bucket), time, _)| time < bucket).collect();
             let count = |accumulated: &BTreeMap<Record, i64>, wanted: fn(i64) -> bool| -> Vec<(Vec<u8>, u64, i64)> {
                 let keys = accumulated.iter().filter(|(_, count)| wanted(**count));
@@ -309,29 +373,11 @@ mod tests {
     }
 
     #[test]
-    fn what_only_grows_gives_the_same() {
-        for seed in 0..12 {
-            let times = [3, 40][seed as usize % 2];
-            let mut all = changes(seed, 200, times, false, |rng| match seed % 3 {
-                0 => (rng.random_range(0..30), KEEP),
-                _ => (rng.random_range(0..30), [20, 30, KEEP][rng.random_range(0..3)]),
-            });
-            all.iter_mut().for_each(|(_, _, diff)| *diff = diff.abs());
-            for workers in [1, 2] {
-                let (seen, _) = run(workers, seed, &all, pack, unpack, |stream| distinct(stream, "distinct"));
-                let (grown, errors) =
-                    run(workers, seed, &all, pack, unpack, |stream| distinct_of_growing(stream, "distinct"));
-                assert_eq!(grown, seen, "seed {seed}, {workers} workers");
-                assert!(errors.is_empty());
-            }
-        }
-    }
-
-    #[test]
     fn large_times_are_worked_off_in_turns() {
         let mut all: Vec<_> = (0..60_000).map(|key| ((key, KEEP), 0, 1)).collect();
         all.extend((0..60_000).step_by(2).map(|key| ((key, KEEP), 1, -1)));
-        let (seen, errors) = run(1, 0, &all, pack, unpack, |stream| distinct(stream, "distinct"));
+        let Seen { output: seen, errors } = run(1, 0, &all, pack, unpack, |stream| distinct(stream, "distinct"));
+        let seen = history(seen);
         assert_eq!(seen[&0].len(), 60_000);
         assert_eq!(seen[&1].len(), 30_000);
         assert!(seen[&1].values().all(|diff| *diff == -1) && seen.len() == 2 && errors.is_empty());

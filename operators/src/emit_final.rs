@@ -366,7 +366,8 @@ mod tests {
                     pack,
                     |rows: &Rows, i| rows.get(i).to_vec(),
                     |stream| emit_final(stream, &RunEnd::default()),
-                );
+                )
+                .once();
                 assert_eq!(given, (rows.clone(), errors.clone()), "seed {seed}, {workers} workers");
             }
         }
@@ -378,7 +379,8 @@ mod tests {
         let end = RunEnd::default();
         end.stop();
         let (given, _) =
-            run(1, 0, &rows, pack, |rows: &Rows, i| rows.get(i).to_vec(), move |stream| emit_final(stream, &end));
+            run(1, 0, &rows, pack, |rows: &Rows, i| rows.get(i).to_vec(), move |stream| emit_final(stream, &end))
+                .once();
         // The frontier reached 2.
         assert!(given.is_empty());
         // It was 10 in the step in which the input was closed.
@@ -386,7 +388,8 @@ mod tests {
         end.stop();
         end.close(10);
         let (given, _) =
-            run(1, 0, &rows, pack, |rows: &Rows, i| rows.get(i).to_vec(), move |stream| emit_final(stream, &end));
+            run(1, 0, &rows, pack, |rows: &Rows, i| rows.get(i).to_vec(), move |stream| emit_final(stream, &end))
+                .once();
         assert_eq!(given.into_keys().collect::<Vec<_>>(), [4]);
     }
 

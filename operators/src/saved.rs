@@ -154,7 +154,7 @@ mod tests {
     use super::*;
     use crate::accumulate::Accumulate;
     use crate::accumulators::{Count, Extreme, FloatSum, Sum};
-    use crate::distinct::Distinct;
+    use crate::distinct::{Distinct, Keys};
     use crate::keyed::{KEEP, NoValue};
     use crate::reduction::{Errors, Reduction};
     use crate::time::Time;
@@ -284,7 +284,11 @@ mod tests {
     #[test]
     fn reductions_go_on_with_other_workers() {
         let global = |worker, peers| owner(hash(b""), peers) == worker;
-        goes_on(|_, _| Distinct::default(), |records| NoValue(records.len()), |_: &NoValue, _| String::new());
+        goes_on(
+            |_, _| Distinct::new(Keys::default()),
+            |records| NoValue(records.len()),
+            |_: &NoValue, _| String::new(),
+        );
         goes_on(|_, _| Accumulate::new(Count::default, false), ints, show);
         goes_on(|worker, peers| Accumulate::new(Count::default, global(worker, peers)), ints, show);
         goes_on(|_, _| Accumulate::new(Sum::<i64>::default, false), ints, show);

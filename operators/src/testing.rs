@@ -17,9 +17,22 @@ pub(crate) type Change<R> = (R, Time, i64);
 /// Records by time, each with its change: what an operator emitted or should have.
 pub(crate) type History<R> = BTreeMap<Time, BTreeMap<R, i64>>;
 
+/// What an operator emitted, in the order of each worker.
+pub(crate) struct Seen<R> {
+    pub(crate) output: Vec<Change<R>>,
+    pub(crate) errors: Vec<Change<KeyError>>,
+}
+
+impl<R: Ord + std::fmt::Debug> Seen<R> {
+    /// Checks that no record came twice at one time.
+    pub(crate) fn once(self) -> (History<R>, History<KeyError>) {
+        (history(self.output), history(self.errors))
+    }
+}
+
 /// Runs the operator that `build` makes on `workers` workers over `changes`, in random batches and steps, with times
 /// closed at random moments. Gives the operator's output and its errors. Checks that every batch came while its times were
-/// open and that no record came twice at one time.
+/// open.
 pub(crate) fn run<R, D, O, S>(
     workers: usize,
     seed: u64,
@@ -30,7 +43,7 @@ pub(crate) fn run<R, D, O, S>(
     + Send
     + Sync
     + 'static,
-) -> (History<S>, History<KeyError>)
+) -> Seen<S>
 where
     R: Clone + Send + Sync + 'static,
     S: Ord + Send + std::fmt::Debug + 'static,
@@ -105,10 +118,22 @@ where
     guards.unwrap().join().into_iter().for_each(|result| result.unwrap());
     let seen = std::mem::take(&mut *results.0.lock().unwrap());
     let errors = std::mem::take(&mut *results.1.lock().unwrap());
-    (history(seen), history(errors))
+    Seen { output: seen, errors }
 }
 
-fn history<R: Ord + std::fmt::Debug>(records: Vec<Change<R>>) -> History<R> {
+/// What changes come to.
+pub(crate) fn summed<R: Ord>(records: Vec<Change<R>>) -> History<R> {
+    let mut history = History::new();
+    for (record, time, diff) in records {
+        *history.entry(time).or_insert_with(BTreeMap::new).entry(record).or_default() += diff;
+    }
+    history.values_mut().for_each(|at| at.retain(|_, diff| *diff != 0));
+    history.retain(|_, at| !at.is_empty());
+    history
+}
+
+/// Changes of which each comes once.
+pub(crate) fn history<R: Ord + std::fmt::Debug>(records: Vec<Change<R>>) -> History<R> {
     let mut history = History::new();
     for (record, time, diff) in records {
         let at = history.entry(time).or_insert_with(BTreeMap::new);

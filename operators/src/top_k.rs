@@ -443,7 +443,8 @@ mod tests {
                 if row.is_multiple_of(2) { format!("{row}") } else { format!("a longer row {row}") },
             )
         });
-        let (seen, errors) = run(workers, seed, &all, pack, unpack, move |stream| top_k(stream, "top", offset, limit));
+        let (seen, errors) =
+            run(workers, seed, &all, pack, unpack, move |stream| top_k(stream, "top", offset, limit)).once();
         assert_eq!(seen, expected(&all, |_, rows| first_rows(rows, offset, limit)), "seed {seed}");
         let negative = expected(&all, |_, rows| {
             let negative = rows.iter().filter(|(_, count)| **count < 0);
@@ -469,7 +470,7 @@ mod tests {
     fn drops_a_bucket_without_retractions() {
         let all = [((1, "b".into()), 1, 1), ((1, "a".into()), 5, 1), ((1, "0".into()), 10, 1)];
         let pack = |records: &[Record]| Keyed { buckets: vec![10; records.len()], ..pack(records) };
-        let (seen, errors) = run(2, 0, &all, pack, unpack, |stream| top_k(stream, "top", 0, Some(1)));
+        let (seen, errors) = run(2, 0, &all, pack, unpack, |stream| top_k(stream, "top", 0, Some(1))).once();
         assert_eq!(seen, expected(&all[..2], |_, rows| first_rows(rows, 0, Some(1))));
         assert!(errors.is_empty());
     }

@@ -205,7 +205,22 @@ pub(crate) const HOP_PLACE: &str =
 fn tumble(times: &ArrayRef, shape: Shape, zone: Option<Arc<str>>) -> StructArray {
     let times = times.as_primitive::<TimestampMicrosecondType>();
     let start_of = |time| start_of(time, shape.slide, shape.offset).filter(|s| s.checked_add(shape.size).is_some());
-    let starts: TimestampMicrosecondArray = times.iter().map(|time| start_of(time?)).collect();
+    // Neighbours are mostly in one window: a comparison instead of a division.
+    let (mut start, mut end, mut in_range) = (0, 0, true);
+    let mut neighbours = Vec::with_capacity(times.len());
+    neighbours.extend(times.values().iter().map(|&time| {
+        if time < start || time >= end {
+            let window = start_of(time);
+            in_range &= window.is_some();
+            start = window.unwrap_or(0);
+            end = window.map_or(0, |start| start + shape.size);
+        }
+        start
+    }));
+    let starts: TimestampMicrosecondArray = match in_range {
+        true => TimestampMicrosecondArray::new(neighbours.into(), times.nulls().cloned()),
+        false => times.iter().map(|time| start_of(time?)).collect(),
+    };
     let ends: TimestampMicrosecondArray = starts.unary(|start| start.wrapping_add(shape.size));
     let nulls = starts.nulls().cloned();
     let (starts, ends) = (starts.with_timezone_opt(zone.clone()), ends.with_timezone_opt(zone.clone()));
@@ -342,5 +357,23 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn neighbours_are_in_the_windows_that_they_would_be_in_alone() {
+        let shape = Shape { size: 60, slide: 60, offset: 7 };
+        let near = [Some(100), Some(66), Some(67), None, Some(126), Some(127), Some(-54), Some(-53), None, Some(127)];
+        let far = [Some(i64::MIN), Some(5), None, Some(i64::MAX), Some(5)];
+        for times in [&near[..], &far[..], &[]] {
+            let times: ArrayRef = Arc::new(times.iter().copied().collect::<TimestampMicrosecondArray>());
+            let together = tumble(&times, shape, None);
+            for row in 0..times.len() {
+                assert_eq!(together.slice(row, 1), tumble(&times.slice(row, 1), shape, None));
+            }
+        }
+        assert_eq!(
+            tumble(&(Arc::new(TimestampMicrosecondArray::from(far.to_vec())) as ArrayRef), shape, None).null_count(),
+            3
+        );
     }
 }

@@ -5,23 +5,26 @@
 //!
 //! A [`Codec`] row is a head (a NULL bit for each column and struct field, then the fixed-width values, little-endian,
 //! zero under NULL), then the bytes of variable-length columns, each behind its length except for the last. Structs are
-//! flattened; dictionaries and views are encoded by value; lists, maps and fixed-size binary as the order-preserving
-//! encoding has them. On the keys of unique visitors (a region, a window, a user) it takes 34 bytes a row where arrow's rows take 47, and
-//! two thirds of the time.
+//! flattened; of windows whose size the plan knows only the start is kept ([`Codec::windowed`]); dictionaries and views are
+//! encoded by value; lists, maps and fixed-size binary as the order-preserving encoding has them. On the keys of unique
+//! visitors (a region, a window, a user) it takes 26 bytes a row where arrow's rows take 47.
 //!
 //! **Equality** (semantics 21): in keys NULL equals NULL, `-0.0` equals `0.0`, all NaN are equal. What is decoded is the
 //! normal form, `0.0` and the positive quiet NaN: so a group of `-0.0` and `0.0` shows `0.0`. Values that are only
 //! carried, as those of a join, keep their bits ([`Codec::verbatim`]).
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayData, ArrayRef, AsArray, BooleanArray, FixedSizeListArray, GenericListArray, MapArray, OffsetSizeTrait,
-    PrimitiveArray, StructArray, make_array, new_empty_array, new_null_array,
+    PrimitiveArray, StructArray, TimestampMicrosecondArray, make_array, new_empty_array, new_null_array,
 };
 use arrow::buffer::{BooleanBuffer, Buffer, MutableBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{SortOptions, cast};
-use arrow::datatypes::{ArrowPrimitiveType, DataType, Fields, Float16Type, Float32Type, Float64Type};
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Fields, Float16Type, Float32Type, Float64Type, TimeUnit, TimestampMicrosecondType,
+};
 use arrow::error::ArrowError;
 use headwater_operators::Rows;
 
@@ -76,6 +79,12 @@ enum Shape {
     /// Strings and binaries with 64-bit offsets.
     LargeBytes,
     Struct(Fields, Vec<Tree>),
+    /// The start at `at` in the head, of a window that ends `size` microseconds later.
+    Window {
+        at: usize,
+        size: i64,
+        fields: Fields,
+    },
     /// The type of only NULL.
     Null,
     /// A value as the order-preserving encoding has it.
@@ -85,17 +94,26 @@ enum Shape {
 impl Codec {
     /// The encoding of keys of these types: equal values are equal bytes.
     pub fn new(types: impl IntoIterator<Item = DataType>) -> Result<Self, ArrowError> {
-        Codec::build(types, false)
+        Codec::windowed(types.into_iter().map(|data_type| (data_type, None)))
+    }
+
+    /// The same for columns of which some hold windows of one size, in microseconds: only their starts are kept.
+    pub fn windowed(columns: impl IntoIterator<Item = (DataType, Option<i64>)>) -> Result<Self, ArrowError> {
+        Codec::build(columns, false)
     }
 
     /// The encoding of columns that come back bit by bit: `-0.0` and `0.0` are two values, and so are two NaN.
     pub fn verbatim(types: impl IntoIterator<Item = DataType>) -> Result<Self, ArrowError> {
-        Codec::build(types, true)
+        Codec::build(types.into_iter().map(|data_type| (data_type, None)), true)
     }
 
-    fn build(types: impl IntoIterator<Item = DataType>, verbatim: bool) -> Result<Self, ArrowError> {
+    fn build(columns: impl IntoIterator<Item = (DataType, Option<i64>)>, verbatim: bool) -> Result<Self, ArrowError> {
         let mut layout = Layout::default();
-        let mut trees = types.into_iter().map(|t| layout.tree(t)).collect::<Result<Vec<_>, _>>()?;
+        let tree = |(data_type, size)| match size {
+            Some(size) => layout.window(data_type, size),
+            None => layout.tree(data_type),
+        };
+        let mut trees = columns.into_iter().map(tree).collect::<Result<Vec<_>, _>>()?;
         let bits = layout.nodes.div_ceil(8);
         trees.iter_mut().for_each(|t| t.shift(bits));
         Ok(Codec { trees, bits, head: bits + layout.fixed, vars: layout.vars, verbatim })
@@ -108,13 +126,14 @@ impl Codec {
             tree.flatten(column, None, &mut flat);
         }
         let ends = self.ends(&flat, rows);
-        let mut bytes = vec![0u8; ends.last().map_or(0, |&e| e as usize)];
+        let mut bytes = Vec::with_capacity(ends.last().map_or(0, |&e| e as usize));
         let mut starts = Vec::with_capacity(BLOCK.min(rows));
         for base in (0..rows).step_by(BLOCK) {
             let block = base..rows.min(base + BLOCK);
             starts.clear();
             starts.push(if base == 0 { 0 } else { ends[base - 1] });
             starts.extend_from_slice(&ends[base..block.end - 1]);
+            bytes.resize(ends[block.end - 1] as usize, 0);
             for (bit, nulls) in &flat.nulls {
                 for (row, &start) in block.clone().zip(&starts) {
                     bytes[start as usize + bit / 8] |= u8::from(nulls.is_null(row)) << (bit % 8);
@@ -151,6 +170,28 @@ impl Codec {
         ends
     }
 
+    /// What takes the first `columns` columns from rows. `of` is the encoding of those columns alone.
+    pub fn leading(&self, columns: usize, of: &Codec) -> Leading {
+        debug_assert_eq!((of.trees.len(), of.verbatim), (columns, self.verbatim));
+        let nodes = self.trees.get(columns).map(|tree| tree.bit);
+        let last = nodes.map_or(u8::MAX, |nodes| u8::MAX >> ((8 - nodes % 8) % 8));
+        let (fixed, more) = (self.bits..self.bits + of.head - of.bits, of.vars < self.vars);
+        let packs = fixed.start == of.bits && fixed.end <= size_of::<u128>() && (of.vars == 0 || !more);
+        let mut mask = [0; size_of::<u128>()];
+        if packs {
+            mask[..fixed.end].fill(u8::MAX);
+            mask[..of.bits].iter_mut().rev().take(1).for_each(|byte| *byte = last);
+        }
+        let mask = packs.then(|| u128::from_le_bytes(mask));
+        Leading { bits: of.bits, last, fixed, head: self.head, vars: of.vars, more, mask }
+    }
+
+    /// The place of a column's NULL bit: a row's byte, and the bit in it.
+    pub fn null(&self, column: usize) -> (usize, u8) {
+        let bit = self.trees[column].bit;
+        (bit / 8, 1 << (bit % 8))
+    }
+
     /// The columns of rows that [`Codec::encode`] made.
     pub fn decode(&self, rows: &Rows) -> Vec<ArrayRef> {
         if rows.is_empty() {
@@ -164,6 +205,103 @@ impl Codec {
         }
         let mut reader = Reader { rows, any, cursors: Vec::new(), vars_left: self.vars, head: self.head };
         self.trees.iter().map(|t| sound(t.read(&mut reader))).collect()
+    }
+}
+
+/// The leading columns of rows, taken from the rows' bytes: the same as their own [`Codec`] would make.
+#[derive(Debug)]
+pub struct Leading {
+    /// Bytes of NULL bits of the leading columns, and what of the last one is theirs.
+    bits: usize,
+    last: u8,
+    /// Where their fixed-width values are in a row.
+    fixed: Range<usize>,
+    /// Where the variable part begins.
+    head: usize,
+    /// How many of the variable-length columns are theirs, and whether there are more behind.
+    vars: usize,
+    more: bool,
+    /// What of a row's first bytes is theirs, where these have the NULL bits and all fixed-width values.
+    mask: Option<u128>,
+}
+
+/// The leading columns of a short row: its first bytes, then the variable part with its length in the last byte.
+pub type Packed = [u128; 2];
+
+/// The longest variable part of a packed row.
+const PACKED: usize = 14;
+
+impl Leading {
+    /// A bound on the length of a row's leading columns, near if no other column has a variable length.
+    #[inline]
+    pub fn most(&self, row: &[u8]) -> usize {
+        self.bits + self.fixed.len() + row.len() - self.head
+    }
+
+    /// The leading columns of a row as two numbers, if it is a short one. The last byte but one is left free.
+    #[inline]
+    pub fn packed(&self, row: &[u8]) -> Option<Packed> {
+        let (mask, first) = (self.mask?, beginning(row));
+        let len = if self.vars > 0 { row.len() - self.head } else { 0 };
+        let var = match row.last_chunk() {
+            _ if len > PACKED => return None,
+            _ if len == 0 => 0,
+            Some(last) => u128::from_le_bytes(*last) >> (8 * (size_of::<u128>() - len)),
+            None => beginning(&row[self.head..]),
+        };
+        Some([first & mask, var | (len as u128) << 120])
+    }
+
+    /// Appends the columns that were [packed](Leading::packed).
+    pub fn unpack(&self, [first, var]: Packed, out: &mut Vec<u8>) {
+        out.extend_from_slice(&first.to_le_bytes()[..self.fixed.end]);
+        out.extend_from_slice(&var.to_le_bytes()[..(var >> 120) as usize]);
+    }
+
+    /// Writes the leading columns of a row and gives their length. `out` has room for [`Leading::most`].
+    #[inline]
+    pub fn write(&self, row: &[u8], out: &mut [u8]) -> usize {
+        let mut len = 0;
+        let mut put = |bytes: &[u8]| {
+            copy(&mut out[len..len + bytes.len()], bytes);
+            len += bytes.len();
+        };
+        match self.fixed.start == self.bits {
+            true => put(&row[..self.fixed.end]),
+            false => {
+                put(&row[..self.bits]);
+                put(&row[self.fixed.clone()]);
+            }
+        }
+        if self.vars > 0 && !self.more {
+            put(&row[self.head..]);
+        } else if self.vars > 0 {
+            let mut at = self.head;
+            for var in 1..=self.vars {
+                let (len, value) = get_varint(row, at);
+                // The last one has no length before it.
+                let begin = if var == self.vars { value } else { at };
+                at = value + len as usize;
+                put(&row[begin..at]);
+            }
+        }
+        if self.bits > 0 {
+            out[self.bits - 1] &= self.last;
+        }
+        len
+    }
+}
+
+/// The first bytes as a number. Whole words of them: bytes that were just written one by one are slow to read as words.
+#[inline]
+fn beginning(bytes: &[u8]) -> u128 {
+    match (bytes.first_chunk(), bytes.first_chunk(), bytes.last_chunk()) {
+        (Some(all), _, _) => u128::from_le_bytes(*all),
+        (None, Some(first), Some(last)) => {
+            let (first, last) = (u64::from_le_bytes(*first), u64::from_le_bytes(*last));
+            u128::from(first) | u128::from(last) << (8 * (bytes.len() - size_of::<u64>()))
+        }
+        _ => bytes.iter().rev().fold(0, |number, byte| number << 8 | u128::from(*byte)),
     }
 }
 
@@ -210,6 +348,20 @@ impl Layout {
         Ok(Tree { data_type, stored, bit, shape })
     }
 
+    /// Of a window: a struct of its start and its end.
+    fn window(&mut self, data_type: DataType, size: i64) -> Result<Tree, ArrowError> {
+        let fields = match &data_type {
+            DataType::Struct(fields) if fields.len() == 2 && fields.iter().all(|field| is_bound(field.data_type())) => {
+                fields.clone()
+            }
+            _ => return self.tree(data_type),
+        };
+        let bit = self.nodes;
+        self.nodes += 1;
+        let shape = Shape::Window { at: self.fixed(size_of::<i64>()), size, fields };
+        Ok(Tree { stored: data_type.clone(), data_type, bit, shape })
+    }
+
     fn fixed(&mut self, width: usize) -> usize {
         self.fixed += width;
         self.fixed - width
@@ -219,6 +371,11 @@ impl Layout {
         self.vars += 1;
         shape
     }
+}
+
+/// Whether a field of this type can be a bound of a window.
+fn is_bound(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Timestamp(TimeUnit::Microsecond, _))
 }
 
 /// The leaves of a batch, ready to be written.
@@ -288,7 +445,7 @@ enum VarOffsets {
 
 impl VarLeaf {
     #[inline]
-    fn range(&self, row: usize) -> std::ops::Range<usize> {
+    fn range(&self, row: usize) -> Range<usize> {
         if self.nulls.as_ref().is_some_and(|n| n.is_null(row)) {
             return 0..0;
         }
@@ -365,7 +522,7 @@ impl Tree {
     /// Moves the head behind `bits` bytes of NULL bits.
     fn shift(&mut self, bits: usize) {
         match &mut self.shape {
-            Shape::Fixed { at, .. } | Shape::Bool { at } => *at += bits,
+            Shape::Fixed { at, .. } | Shape::Bool { at } | Shape::Window { at, .. } => *at += bits,
             Shape::Struct(_, children) => children.iter_mut().for_each(|c| c.shift(bits)),
             Shape::Bytes | Shape::LargeBytes | Shape::Null | Shape::Other(..) => {}
         }
@@ -417,6 +574,11 @@ impl Tree {
                     child.flatten(column, nulls.as_ref(), flat);
                 }
             }
+            Shape::Window { at, .. } => {
+                let starts = array.as_struct().column(0).as_primitive::<TimestampMicrosecondType>();
+                let values = starts.values().inner().clone();
+                flat.fixed.push(FixedLeaf { at: *at, width: size_of::<i64>(), values, nulls });
+            }
             Shape::Other(ordered) => {
                 let rows = ordered.encode(&[flat.normal(array)], array.len());
                 let ends = rows.ends().iter().map(|&end| i64::from(end));
@@ -455,6 +617,15 @@ impl Tree {
             Shape::Struct(fields, children) => {
                 let columns = children.iter().map(|c| c.read(reader)).collect::<Result<_, _>>()?;
                 Arc::new(StructArray::try_new(fields.clone(), columns, nulls)?)
+            }
+            Shape::Window { at, size, fields } => {
+                let starts = ScalarBuffer::<i64>::from(reader.fixed(*at, size_of::<i64>()));
+                let ends = starts.iter().map(|start| start.wrapping_add(*size)).collect();
+                let bounds = fields.iter().zip([starts, ends]).map(|(field, bounds)| {
+                    let bounds = TimestampMicrosecondArray::new(bounds, nulls.clone());
+                    Arc::new(bounds.with_data_type(field.data_type().clone())) as ArrayRef
+                });
+                Arc::new(StructArray::try_new(fields.clone(), bounds.collect(), nulls.clone())?)
             }
             Shape::Other(ordered) => {
                 let (offsets, values) = reader.vars::<i64>();
@@ -622,10 +793,11 @@ mod tests {
     use super::*;
     use arrow::array::{
         DictionaryArray, Float64Array, Int32Array, Int64Array, LargeStringArray, ListArray, NullArray, StringArray,
-        StringViewArray, TimestampMicrosecondArray, UInt8Array,
+        StringViewArray, UInt8Array,
     };
     use arrow::datatypes::{Field, Int32Type};
     use rand::rngs::StdRng;
+    use rand::seq::SliceRandom;
     use rand::{Rng, SeedableRng};
 
     fn random_columns(rng: &mut StdRng, rows: usize) -> Vec<ArrayRef> {
@@ -697,6 +869,80 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn leading_columns_are_taken_from_the_bytes() {
+        let mut rng = StdRng::seed_from_u64(3);
+        let mut packs = 0;
+        for _ in 0..200 {
+            let rows = rng.random_range(1..40);
+            let mut columns = random_columns(&mut rng, rows);
+            columns.shuffle(&mut rng);
+            columns.truncate(rng.random_range(1..=columns.len()));
+            let codec = |columns: &[ArrayRef]| Codec::new(columns.iter().map(|c| c.data_type().clone())).unwrap();
+            let all = codec(&columns);
+            let encoded = all.encode(&columns, rows);
+            for count in 0..=columns.len() {
+                let of = codec(&columns[..count]);
+                let leading = all.leading(count, &of);
+                let mut taken = Rows::default();
+                for row in encoded.iter() {
+                    let mut bytes = vec![0; leading.most(row)];
+                    let len = leading.write(row, &mut bytes);
+                    taken.push(&bytes[..len]);
+                    if let Some(packed) = leading.packed(row) {
+                        let mut unpacked = Vec::new();
+                        leading.unpack(packed, &mut unpacked);
+                        assert_eq!(unpacked, bytes[..len]);
+                        packs += 1;
+                    }
+                }
+                assert_eq!(taken, of.encode(&columns[..count], rows));
+            }
+            for (place, column) in columns.iter().enumerate() {
+                let (byte, bit) = all.null(place);
+                let nulls = column.logical_nulls();
+                for (row, bytes) in encoded.iter().enumerate() {
+                    let null = nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
+                    assert_eq!(bytes[byte] & bit != 0, null && *column.data_type() != DataType::Null);
+                }
+            }
+        }
+        assert!(packs > 100, "{packs} rows were packed");
+    }
+
+    /// Windows of one size by their starts, with and without a zone, NULL ones too.
+    #[test]
+    fn windows_come_back_from_their_starts() {
+        for zone in [None, Some("+02:00".into())] {
+            let time = DataType::Timestamp(TimeUnit::Microsecond, zone);
+            let fields = Fields::from(vec![Field::new("start", time.clone(), true), Field::new("end", time, true)]);
+            let starts: TimestampMicrosecondArray =
+                [Some(-60), None, Some(0), Some(i64::MAX - 60), Some(-60)].into_iter().collect();
+            let bounds = [starts.clone(), starts.unary(|start| start.wrapping_add(60))];
+            let bounds = bounds
+                .into_iter()
+                .zip(&fields)
+                .map(|(bounds, field)| Arc::new(bounds.with_data_type(field.data_type().clone())) as ArrayRef);
+            let windows: ArrayRef =
+                Arc::new(StructArray::new(fields.clone(), bounds.collect(), starts.nulls().cloned()));
+            let users: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), Some("b"), None, Some("d"), Some("a")]));
+            let (whole, user) = (windows.data_type().clone(), users.data_type().clone());
+            let codec = Codec::windowed([(whole, Some(60)), (user, None)]).unwrap();
+            let rows = codec.encode(&[windows.clone(), users.clone()], 5);
+            assert_eq!(rows.get(0).len(), 1 + 8 + 1);
+            assert_eq!(rows.get(0), rows.get(4));
+            assert_eq!(codec.decode(&rows), [windows.clone(), users]);
+            let of = Codec::windowed([(windows.data_type().clone(), Some(60))]).unwrap();
+            let mut first = [0; 32];
+            let len = codec.leading(1, &of).write(rows.get(3), &mut first);
+            assert_eq!(first[..len], *of.encode(&[windows.slice(3, 1)], 1).get(0));
+        }
+        // What is no window is encoded as it is.
+        let numbers: ArrayRef = Arc::new(Int64Array::from(vec![7]));
+        let codec = |size| Codec::windowed([(DataType::Int64, size)]).unwrap();
+        assert_eq!(codec(Some(60)).encode(std::slice::from_ref(&numbers), 1), codec(None).encode(&[numbers], 1));
     }
 
     #[test]

@@ -11,11 +11,17 @@ use headwater_operators::{Keyed, Rows};
 use super::codec::Codec;
 use super::hop::micros;
 use crate::columns::{Columns, sound};
-use crate::plan::Watermark;
+use crate::plan::{Node, NodeId, Watermark, column_size};
 
 /// The encoding of some columns of a schema as keys.
 pub(super) fn codec(schema: &SchemaRef, columns: &[usize]) -> Rc<Codec> {
     Rc::new(sound(Codec::new(types(schema, columns))))
+}
+
+/// The encoding of some columns of a node as keys that only this plan's operators see.
+pub(super) fn private(nodes: &[Node], node: NodeId, columns: &[usize]) -> Rc<Codec> {
+    let sizes = columns.iter().map(|&column| column_size(node, column, nodes));
+    Rc::new(sound(Codec::windowed(types(&nodes[node].schema, columns).zip(sizes))))
 }
 
 /// The encoding of some columns of a schema as values.

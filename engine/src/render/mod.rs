@@ -6,13 +6,14 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use headwater_operators::accumulate::accumulate;
 use headwater_operators::arrange::{Arranged, Arrangement, arrange};
 use headwater_operators::combine::{Combiner, SumDiffs};
-use headwater_operators::distinct::{distinct, distinct_of_growing};
+use headwater_operators::distinct::{Emitter, Keys, distinct_into};
 use headwater_operators::emit_final::emit_final;
 use headwater_operators::guard::Guard;
 use headwater_operators::join::{anti as anti_join, join, semi};
@@ -36,6 +37,7 @@ mod accumulators;
 mod chain;
 pub mod codec;
 mod constant;
+mod counted;
 mod flow;
 mod hop;
 mod join;
@@ -55,10 +57,11 @@ use accumulators::{Blueprint, CombineSums};
 use chain::{ErrorStream, Negate, Open};
 use codec::Codec;
 pub(crate) use constant::constant;
+use counted::Counted;
 use flow::{Flow, Source};
 use hop::Hop;
 use join::{Arranging, JoinedColumns};
-use keys::{buckets, codec, keyed, pick, verbatim};
+use keys::{buckets, keyed, pick, private, verbatim};
 use limit::Limit;
 use mfp::{Mfp, describe};
 use top_k::RankedRows;
@@ -313,46 +316,33 @@ impl<'scope> Renderer<'_, 'scope> {
                 let streams: Vec<_> = inputs.iter().map(|input| self.columns(*input)).collect();
                 Flow::new(Source::Columns(self.scope.concatenate(streams)))
             }
-            Op::Distinct { input, retain } => {
-                let all: Vec<usize> = (0..node.schema.fields().len()).collect();
-                let keys = codec(&node.schema, &all);
-                let (encode, retain, as_of) = (keys.clone(), *retain, self.cx.as_of());
-                let mut combiner = (self.scope.peers() > 1).then(SumDiffs::default);
-                let stream = self.flow(*input).close(&format!("{id}: keys"), &mut self.errors, move |updates| {
-                    let Updates { data, times, diffs } = updates;
-                    let rows = encode.encode(&data.arrays, data.rows);
-                    let updates =
-                        Updates { data: keyed(rows, buckets(&data, retain, as_of), NoValue(data.rows)), times, diffs };
-                    combined(&mut combiner, updates)
-                });
-                let name = format!("{id}: distinct");
-                let (stream, errors) = match plan.nodes[*input].properties.stays() {
-                    true => distinct_of_growing(stream, &name),
-                    false => distinct(stream, &name),
-                };
-                let (decode, schema) = (keys.clone(), node.schema.clone());
-                self.faults(errors, "DISTINCT", move |error| row(&decode, &schema, &error.key));
+            Op::Distinct { .. } => {
+                let (stream, keys) = self.distinct(id, |_| Keys::default());
                 Flow::new(Source::Keys(stream, keys))
             }
             Op::Reduce { input, keys: key_columns, aggregates, retain, global } => {
-                let keys = codec(self.schema(*input), key_columns);
+                let keys = private(&plan.nodes, *input, key_columns);
                 let append_only = plan.nodes[*input].properties.stays();
                 let blueprint = Blueprint::new(aggregates, self.schema(*input), append_only);
-                let (encode, key_columns, prepare, retain) =
-                    (keys.clone(), key_columns.clone(), blueprint.clone(), *retain);
-                let as_of = self.cx.as_of();
-                let combines = self.scope.peers() > 1 && blueprint.adds_up();
-                let mut combiner = combines.then(CombineSums::default);
-                let stream = self.flow(*input).close(&format!("{id}: keys"), &mut self.errors, move |updates| {
-                    let Updates { data, times, diffs } = updates;
-                    let rows = encode.encode(&pick(&data, &key_columns), data.rows);
-                    let updates = Updates {
-                        data: keyed(rows, buckets(&data, retain, as_of), prepare.prepare(&data)),
-                        times,
-                        diffs,
-                    };
-                    combined(&mut combiner, updates)
-                });
+                let stream = match self.counts_distinct(id, &blueprint) {
+                    Some(counted) => {
+                        let leading = key_columns.len();
+                        self.distinct(*input, |rows| Counted::new(rows, &keys, leading, &counted)).0
+                    }
+                    None => {
+                        let (encode, key_columns, prepare, retain) =
+                            (keys.clone(), key_columns.clone(), blueprint.clone(), *retain);
+                        let as_of = self.cx.as_of();
+                        let combines = self.scope.peers() > 1 && blueprint.adds_up();
+                        let mut combiner = combines.then(CombineSums::default);
+                        self.flow(*input).close(&format!("{id}: keys"), &mut self.errors, move |updates| {
+                            let Updates { data, times, diffs } = updates;
+                            let rows = encode.encode(&pick(&data, &key_columns), data.rows);
+                            let data = keyed(rows, buckets(&data, retain, as_of), prepare.prepare(&data));
+                            combined(&mut combiner, Updates { data, times, diffs })
+                        })
+                    }
+                };
                 let (stream, errors) = accumulate(stream, &format!("{id}: reduce"), move || blueprint.make(), *global);
                 let (decode, schema) = (keys.clone(), node.schema.clone());
                 self.faults(errors, "GROUP BY", move |error| row(&decode, &schema, &error.key));
@@ -408,6 +398,41 @@ impl<'scope> Renderer<'_, 'scope> {
                 Flow::new(Source::Arranged(stream, left))
             }
         }
+    }
+
+    /// The distinct rows of a node's input as their consumer takes them, and the rows' encoding.
+    fn distinct<E: Emitter>(
+        &mut self,
+        id: NodeId,
+        emitter: impl FnOnce(&Codec) -> E,
+    ) -> (UpdateStream<'scope, E::Output>, Rc<Codec>) {
+        let node = &self.plan.nodes[id];
+        let Op::Distinct { input, retain } = node.op else { unreachable!("{id} is no DISTINCT") };
+        let all: Vec<usize> = (0..node.schema.fields().len()).collect();
+        let keys = private(&self.plan.nodes, id, &all);
+        let (encode, as_of) = (keys.clone(), self.cx.as_of());
+        let mut combiner = (self.scope.peers() > 1).then(SumDiffs::default);
+        let stream = self.flow(input).close(&format!("{id}: keys"), &mut self.errors, move |updates| {
+            let Updates { data, times, diffs } = updates;
+            let rows = encode.encode(&data.arrays, data.rows);
+            let data = keyed(rows, buckets(&data, retain, as_of), NoValue(data.rows));
+            combined(&mut combiner, Updates { data, times, diffs })
+        });
+        let (stream, errors) = distinct_into(stream, &format!("{id}: distinct"), emitter(&keys));
+        let (decode, schema) = (keys.clone(), node.schema.clone());
+        self.faults(errors, "DISTINCT", move |error| row(&decode, &schema, &error.key));
+        (stream, keys)
+    }
+
+    /// Where a reduction does no more than count distinct rows by their leading columns, and nothing else reads the rows: the
+    /// columns whose values count.
+    fn counts_distinct(&self, id: NodeId, blueprint: &Blueprint) -> Option<Vec<usize>> {
+        let Op::Reduce { input, keys, retain, .. } = &self.plan.nodes[id].op else { return None };
+        let Op::Distinct { retain: rows_retain, .. } = &self.plan.nodes[*input].op else { return None };
+        let counted = blueprint.counted()?;
+        let leads = keys.iter().copied().eq(0..keys.len());
+        let told = |&column: &usize| *self.schema(*input).field(column).data_type() != DataType::Null;
+        (self.uses[*input] == 1 && leads && retain == rows_retain && counted.iter().all(told)).then_some(counted)
     }
 
     /// Rows once they are final. What is final already where the query begins is given there.

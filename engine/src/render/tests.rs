@@ -103,6 +103,11 @@ fn queries_over_changes() {
         "select k, round(var_samp(x), 6), round(var_pop(y), 6), round(stddev(x), 6), round(stddev_pop(y), 6) from t group by k",
         "select count(distinct x), count(distinct k), sum(distinct x), count(*) filter (where b) from t",
         "select k, count(distinct x) from t group by k",
+        "select k, b, count(distinct x) from t group by k, b",
+        "select count(distinct k) from t",
+        "select b, count(*), count(x), count(k) from (select distinct b, x, k from t) s group by b",
+        "select k, count(*) from (select distinct k, b, x, d from t) s group by k",
+        "select x, count(*) from (select distinct k, x, d from t) s group by x",
         "select k, sum(x) filter (where b), count(distinct x) filter (where y > 0) from t group by k",
         "select k, count(*) from t group by k having count(*) > 2",
         "select max(n) from (select k, count(*) as n from t group by k) s",
@@ -147,6 +152,7 @@ fn large_batches_are_combined_before_they_move() {
     check("select k, count(*), count(x), count(*) filter (where b) from t group by k", &tables);
     check("select x, count(*) from t group by x", &tables);
     check("select distinct k, x from t", &tables);
+    check("select k, count(distinct x) from t group by k", &tables);
 }
 
 #[test]
@@ -165,6 +171,26 @@ fn windows() {
     check_as(
         "select w['start'], k, count(*) from (select window(ts, '1 second') as w, k from t) s group by w, k",
         "select date_bin(interval '1 second', ts), k, count(*) from t where ts is not null group by 1, 2",
+        &tables,
+        |_| {},
+    );
+    check_as(
+        "select w['start'], w['end'], k, count(distinct x) from (select window(ts, '1 second') as w, k, x from t) s group by w, k",
+        "select date_bin(interval '1 second', ts), date_bin(interval '1 second', ts) + interval '1 second', k, count(distinct x)
+            from t where ts is not null group by 1, 2, 3",
+        &tables,
+        |_| {},
+    );
+    // Windows that begin together may be of two sizes.
+    check_as(
+        "select w['start'], w['end'], count(distinct x), count(*) from (
+            select window(ts, '1 second') as w, x from t union all select window(ts, '2 seconds'), x from t) s group by w",
+        "select s, e, count(distinct x), count(*) from (
+            select date_bin(interval '1 second', ts) as s, date_bin(interval '1 second', ts) + interval '1 second' as e, x
+                from t where ts is not null
+            union all
+            select date_bin(interval '2 seconds', ts), date_bin(interval '2 seconds', ts) + interval '2 seconds', x
+                from t where ts is not null) s group by s, e",
         &tables,
         |_| {},
     );
@@ -195,15 +221,19 @@ fn released_windows_keep_their_results() {
         table.push(&batch, (base as i128 + i128::from(stamp)) as u64, 1);
     }
     let tables = Tables::from([("t".to_string(), table)]);
-    check_as(
-        "select w['start'], k, count(distinct x), max(y) from (select window(ts, '1 second') as w, k, x, y from t) s group by w, k",
-        "select date_bin(interval '1 second', ts), k, count(distinct x), max(y) from t group by 1, 2",
-        &tables,
-        |meta| {
-            meta.append_only = true;
-            meta.event_time = Some(EventTime { column: 5, delay_us: 1_500_000, resolution_us: 0 });
-        },
-    );
+    for aggregates in ["count(distinct x), max(y)", "count(distinct x)"] {
+        check_as(
+            &format!(
+                "select w['start'], k, {aggregates} from (select window(ts, '1 second') as w, k, x, y from t) s group by w, k"
+            ),
+            &format!("select date_bin(interval '1 second', ts), k, {aggregates} from t group by 1, 2"),
+            &tables,
+            |meta| {
+                meta.append_only = true;
+                meta.event_time = Some(EventTime { column: 5, delay_us: 1_500_000, resolution_us: 0 });
+            },
+        );
+    }
 }
 
 fn ints(schema: &SchemaRef, rows: &[(i64, i64)]) -> RecordBatch {

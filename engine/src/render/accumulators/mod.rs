@@ -158,6 +158,15 @@ impl Blueprint {
         })
     }
 
+    /// Where all that is taken of a row is whether some of its columns are NULL: these columns, as they are prepared.
+    pub(super) fn counted(&self) -> Option<Vec<usize>> {
+        let column = |prepared: &Prepared| match prepared {
+            Prepared::Counts { argument, filter: None } => *argument,
+            _ => None,
+        };
+        self.prepared.iter().map(column).collect()
+    }
+
     /// Empty accumulators.
     pub(super) fn make(&self) -> ArrowAccumulators {
         let aggregates = self.specs.iter().map(|spec| One {

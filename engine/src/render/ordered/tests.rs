@@ -224,5 +224,13 @@ fn the_bytes_never_change() {
     let codec = Codec::new([DataType::Utf8, DataType::Int8, DataType::Utf8]).unwrap();
     let rows = codec.encode(&[texts.clone(), ints, texts], 2);
     assert_eq!([hex(rows.get(0)), hex(rows.get(1))], ["00010261626162".to_owned(), "0200016363".to_owned()]);
+    // Windows of a size that is known: the start.
+    let bounds = |end| -> ArrayRef { Arc::new(TimestampMicrosecondArray::from(vec![Some(end), None])) };
+    let fields: Vec<_> = ["start", "end"].map(|name| Field::new(name, bounds(0).data_type().clone(), true)).into();
+    let nulls = bounds(0).nulls().cloned();
+    let windows: ArrayRef = Arc::new(StructArray::new(fields.into(), vec![bounds(-60), bounds(0)], nulls));
+    let codec = Codec::windowed([(windows.data_type().clone(), Some(60))]).unwrap();
+    let rows = codec.encode(&[windows], 2);
+    assert_eq!([hex(rows.get(0)), hex(rows.get(1))], ["00c4ffffffffffffff", "010000000000000000"]);
     assert_eq!(ROW_FORMAT, 1);
 }

@@ -1,0 +1,240 @@
+//! Distinct rows counted by their leading columns, as in `SELECT a, count(DISTINCT b) .. GROUP BY a`: the rows' bytes say
+//! to which group each belongs, so they never become columns in between.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray};
+use headwater_operators::distinct::{Change, Emitter};
+use headwater_operators::keyed::{KEEP, hash};
+use headwater_operators::table::KeyTable;
+use headwater_operators::time::Time;
+use headwater_operators::{Keyed, Rows, Updates};
+
+use super::codec::{Codec, Leading, Packed};
+use crate::columns::Columns;
+
+/// Adds up the changes of distinct rows that are of one group and one time, and in which the same columns are NULL.
+pub(super) struct Counted {
+    leading: Leading,
+    /// The NULL bits of the columns that are counted.
+    nulls: Vec<(usize, u8)>,
+    sums: Vec<Sum>,
+    /// Where the sums are, by a hash of what they are of: at most half full, a power of two.
+    slots: Vec<u32>,
+    /// Long keys by number.
+    long: KeyTable,
+    /// How many changes are in `sums`.
+    changes: usize,
+    /// Room to put a long key together.
+    buffer: Vec<u8>,
+}
+
+/// A slot without a sum.
+const VACANT: u32 = u32::MAX;
+/// The slots there are at first, and for good.
+const LEAST: usize = 256;
+
+/// Where the NULL flags of a row are in what it is counted with.
+const FLAGS: u32 = 112;
+/// The second number where the first is that of a long key.
+const LONG: u128 = u128::MAX;
+
+struct Sum {
+    /// A short key, packed, with its NULL flags; or the number of a long one.
+    of: Packed,
+    time: Time,
+    bucket: u64,
+    sum: i64,
+}
+
+impl Counted {
+    /// For rows of `rows` that are grouped by the columns of `keys`, which are the first ones. The `counted` columns are those
+    /// whose values count.
+    pub(super) fn new(rows: &Codec, keys: &Codec, leading: usize, counted: &[usize]) -> Self {
+        Counted {
+            leading: rows.leading(leading, keys),
+            nulls: counted.iter().map(|&column| rows.null(column)).collect(),
+            sums: Vec::new(),
+            slots: vec![VACANT; LEAST],
+            long: KeyTable::default(),
+            changes: 0,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// What a row is counted with.
+    #[inline]
+    fn of(&mut self, row: &[u8]) -> Packed {
+        if self.nulls.len() <= 8
+            && let Some([first, second]) = self.leading.packed(row)
+        {
+            let flag = |(place, (byte, bit)): (usize, &(usize, u8))| u128::from(row[*byte] & bit != 0) << place;
+            let flags = self.nulls.iter().enumerate().map(flag).fold(0, |flags, flag| flags | flag);
+            return [first, second | flags << FLAGS];
+        }
+        self.buffer.resize(self.leading.most(row), 0);
+        let len = self.leading.write(row, &mut self.buffer);
+        self.buffer.truncate(len);
+        self.buffer.extend(self.nulls.iter().map(|(byte, bit)| u8::from(row[*byte] & bit != 0)));
+        [u128::from(self.long.insert(hash(&self.buffer), &self.buffer)), LONG]
+    }
+
+    /// Appends a key to `keys`, and to each of `counts` whether its column's value counts.
+    fn take_key(&self, [first, second]: Packed, keys: &mut Rows, counts: &mut [Vec<bool>]) {
+        if second == LONG {
+            let bytes = self.long.key(first as u32);
+            let (key, flags) = bytes.split_at(bytes.len() - counts.len());
+            keys.push(key);
+            counts.iter_mut().zip(flags).for_each(|(counts, flag)| counts.push(*flag == 0));
+            return;
+        }
+        let mut key = Vec::new();
+        self.leading.unpack([first, second], &mut key);
+        keys.push(&key);
+        let counts = counts.iter_mut().enumerate();
+        counts.for_each(|(place, counts)| counts.push(second >> FLAGS >> place & 1 == 0));
+    }
+
+    /// The slot of a sum, or where it would be.
+    #[inline]
+    fn slot(&self, of: &Packed, time: Time) -> usize {
+        let mask = self.slots.len() - 1;
+        let mut at = mixed(of, time) as usize & mask;
+        loop {
+            match self.sums.get(self.slots[at] as usize) {
+                Some(sum) if sum.of != *of || sum.time != time => at = (at + 1) & mask,
+                _ => return at,
+            }
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        self.slots = vec![VACANT; self.slots.len() * 2];
+        for number in 0..self.sums.len() {
+            let Sum { of, time, .. } = &self.sums[number];
+            let slot = self.slot(of, *time);
+            self.slots[slot] = number as u32;
+        }
+    }
+}
+
+/// Spreads what a sum is of over the low bits.
+#[inline]
+fn mixed([first, second]: &Packed, time: Time) -> u64 {
+    let folded = |a: u64, b: u64| {
+        let product = u128::from(a) * u128::from(b);
+        product as u64 ^ (product >> 64) as u64
+    };
+    // Odd numbers without a pattern, so that no factor is 0 for the keys there are.
+    let first = folded(*first as u64 ^ 0x2d35_8dcc_aa6c_78a5 ^ time, (first >> 64) as u64 ^ 0x8bb8_4b93_962e_acc9);
+    first ^ folded(*second as u64 ^ 0x4b33_a62e_d433_d4a3, (second >> 64) as u64 ^ 0x4d5a_2da5_1de1_aa47)
+}
+
+impl Emitter for Counted {
+    type Output = Keyed<Columns>;
+
+    #[inline]
+    fn push(&mut self, Change { key, bucket, time, diff, .. }: Change<'_>) {
+        let of = self.of(key);
+        let slot = self.slot(&of, time);
+        self.changes += 1;
+        match self.sums.get_mut(self.slots[slot] as usize) {
+            Some(sum) => sum.sum += diff,
+            None => {
+                self.slots[slot] = self.sums.len() as u32;
+                self.sums.push(Sum { of, time, bucket, sum: diff });
+                if self.sums.len() * 2 > self.slots.len() {
+                    self.grow();
+                }
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.changes
+    }
+
+    fn take(&mut self) -> Updates<Keyed<Columns>> {
+        let sums = std::mem::take(&mut self.sums);
+        let kept = || sums.iter().filter(|sum| sum.sum != 0);
+        let mut keys = Rows::default();
+        let mut counts = vec![Vec::new(); self.nulls.len()];
+        kept().for_each(|sum| self.take_key(sum.of, &mut keys, &mut counts));
+        let rows = keys.len();
+        let arrays = counts.into_iter().map(|counts| Arc::new(BooleanArray::from(counts)) as ArrayRef).collect();
+        let mut buckets: Vec<u64> = kept().map(|sum| sum.bucket).collect();
+        if buckets.iter().all(|bucket| *bucket == KEEP) {
+            buckets.clear();
+        }
+        match self.slots.len() {
+            LEAST => self.slots.fill(VACANT),
+            _ => self.slots = vec![VACANT; LEAST],
+        }
+        self.long.clear();
+        self.changes = 0;
+        Updates {
+            times: kept().map(|sum| sum.time).collect(),
+            diffs: kept().map(|sum| sum.sum).collect(),
+            data: Keyed { buckets, ..Keyed::new(keys, Columns { arrays, rows }) },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use arrow::array::{AsArray, Int64Array, StringArray};
+    use arrow::datatypes::DataType;
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+
+    /// Short keys and long ones, few sums and many, taken up again and again.
+    #[test]
+    fn sums_are_what_the_changes_come_to() {
+        let mut rng = StdRng::seed_from_u64(4);
+        let rows = Codec::new([DataType::Int64, DataType::Utf8, DataType::Int64, DataType::Utf8]).unwrap();
+        let keys = Codec::new([DataType::Int64, DataType::Utf8]).unwrap();
+        let mut counted = Counted::new(&rows, &keys, 2, &[2, 3]);
+        for round in 0..40 {
+            let (groups, len) = ([3, 2_000][round % 2], [0, 9, 60][round % 3]);
+            let count = rng.random_range(0..3_000);
+            let mut some = |p: f64| rng.random_bool(p);
+            let nulls: Vec<[bool; 3]> = (0..count).map(|_| [some(0.1), some(0.3), some(0.3)]).collect();
+            let numbers: Vec<i64> = (0..count).map(|_| rng.random_range(0..groups)).collect();
+            let text = |n: &i64| format!("{n:0len$}");
+            let columns: [ArrayRef; 4] = [
+                Arc::new(numbers.iter().zip(&nulls).map(|(n, null)| (!null[0]).then_some(*n)).collect::<Int64Array>()),
+                Arc::new(numbers.iter().map(|n| Some(text(&(n / 3)))).collect::<StringArray>()),
+                Arc::new(numbers.iter().zip(&nulls).map(|(n, null)| (!null[1]).then_some(*n)).collect::<Int64Array>()),
+                Arc::new(nulls.iter().map(|null| (!null[2]).then(|| "some value".repeat(9))).collect::<StringArray>()),
+            ];
+            let encoded = rows.encode(&columns, count);
+            let grouped = keys.encode(&columns[..2], count);
+            let mut model: BTreeMap<(Vec<u8>, Time, [bool; 2]), i64> = BTreeMap::new();
+            for (row, null) in nulls.iter().enumerate() {
+                let (time, diff) = (rng.random_range(0..3), [1, 1, -1][rng.random_range(0..3)]);
+                let key = encoded.get(row);
+                counted.push(Change { hash: hash(key), key, bucket: time + 9, time, diff });
+                let group = (grouped.get(row).to_vec(), time, [!null[1], !null[2]]);
+                *model.entry(group).or_default() += diff;
+            }
+            model.retain(|_, sum| *sum != 0);
+            assert_eq!(counted.len(), count);
+            let Updates { data, times, diffs } = counted.take();
+            let flags: Vec<_> = data.vals.arrays.iter().map(|array| array.as_boolean()).collect();
+            let sum = |row| {
+                assert_eq!((data.bucket(row), data.hashes[row]), (times[row] + 9, hash(data.keys.get(row))));
+                let flags = [flags[0].value(row), flags[1].value(row)];
+                ((data.keys.get(row).to_vec(), times[row], flags), diffs[row])
+            };
+            let sums: BTreeMap<_, _> = (0..times.len()).map(sum).collect();
+            assert_eq!((sums.len(), data.vals.rows), (times.len(), times.len()));
+            assert_eq!(sums, model);
+            assert!(counted.is_empty());
+        }
+    }
+}
