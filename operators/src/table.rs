@@ -158,7 +158,7 @@ impl KeyTable {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn insert_reserved(&mut self, fragment: u32, key: &[u8]) -> u32 {
         match self.probe(fragment, key) {
             Ok(group) => group,

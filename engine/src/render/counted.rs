@@ -18,6 +18,8 @@ pub(super) struct Counted {
     leading: Leading,
     /// The NULL bits of the columns that are counted.
     nulls: Vec<(usize, u8)>,
+    /// All of them, where one byte has them.
+    flags: Option<(usize, u8)>,
     sums: Vec<Sum>,
     /// Where the sums are, by a hash of what they are of: at most half full, a power of two.
     slots: Vec<u32>,
@@ -51,9 +53,13 @@ impl Counted {
     /// For rows of `rows` that are grouped by the columns of `keys`, which are the first ones. The `counted` columns are those
     /// whose values count.
     pub(super) fn new(rows: &Codec, keys: &Codec, leading: usize, counted: &[usize]) -> Self {
+        let nulls: Vec<(usize, u8)> = counted.iter().map(|&column| rows.null(column)).collect();
+        let byte = nulls.first().map_or(0, |(byte, _)| *byte);
+        let flags = (byte, nulls.iter().fold(0, |flags, (_, bit)| flags | bit));
         Counted {
             leading: rows.leading(leading, keys),
-            nulls: counted.iter().map(|&column| rows.null(column)).collect(),
+            flags: nulls.iter().all(|(other, _)| *other == byte).then_some(flags),
+            nulls,
             sums: Vec::new(),
             slots: vec![VACANT; LEAST],
             long: KeyTable::default(),
@@ -65,12 +71,9 @@ impl Counted {
     /// What a row is counted with.
     #[inline]
     fn of(&mut self, row: &[u8]) -> Packed {
-        if self.nulls.len() <= 8
-            && let Some([first, second]) = self.leading.packed(row)
-        {
-            let flag = |(place, (byte, bit)): (usize, &(usize, u8))| u128::from(row[*byte] & bit != 0) << place;
-            let flags = self.nulls.iter().enumerate().map(flag).fold(0, |flags, flag| flags | flag);
-            return [first, second | flags << FLAGS];
+        if let (Some((byte, bits)), Some([first, second])) = (self.flags, self.leading.packed(row)) {
+            let nulls = row.get(byte).map_or(0, |byte| byte & bits);
+            return [first, second | u128::from(nulls) << FLAGS];
         }
         self.buffer.resize(self.leading.most(row), 0);
         let len = self.leading.write(row, &mut self.buffer);
@@ -91,18 +94,19 @@ impl Counted {
         let mut key = Vec::new();
         self.leading.unpack([first, second], &mut key);
         keys.push(&key);
-        let counts = counts.iter_mut().enumerate();
-        counts.for_each(|(place, counts)| counts.push(second >> FLAGS >> place & 1 == 0));
+        let flags = (second >> FLAGS) as u8;
+        counts.iter_mut().zip(&self.nulls).for_each(|(counts, (_, bit))| counts.push(flags & bit == 0));
     }
 
     /// The slot of a sum, or where it would be.
     #[inline]
-    fn slot(&self, of: &Packed, time: Time) -> usize {
+    fn slot(&self, of: Packed, time: Time) -> usize {
         let mask = self.slots.len() - 1;
         let mut at = mixed(of, time) as usize & mask;
         loop {
             match self.sums.get(self.slots[at] as usize) {
-                Some(sum) if sum.of != *of || sum.time != time => at = (at + 1) & mask,
+                // In registers: numbers that were just stored in halves would be slow to read whole.
+                Some(sum) if (sum.of[0] ^ of[0]) | (sum.of[1] ^ of[1]) != 0 || sum.time != time => at = (at + 1) & mask,
                 _ => return at,
             }
         }
@@ -113,7 +117,7 @@ impl Counted {
         self.slots = vec![VACANT; self.slots.len() * 2];
         for number in 0..self.sums.len() {
             let Sum { of, time, .. } = &self.sums[number];
-            let slot = self.slot(of, *time);
+            let slot = self.slot(*of, *time);
             self.slots[slot] = number as u32;
         }
     }
@@ -121,14 +125,14 @@ impl Counted {
 
 /// Spreads what a sum is of over the low bits.
 #[inline]
-fn mixed([first, second]: &Packed, time: Time) -> u64 {
+fn mixed([first, second]: Packed, time: Time) -> u64 {
     let folded = |a: u64, b: u64| {
         let product = u128::from(a) * u128::from(b);
         product as u64 ^ (product >> 64) as u64
     };
     // Odd numbers without a pattern, so that no factor is 0 for the keys there are.
-    let first = folded(*first as u64 ^ 0x2d35_8dcc_aa6c_78a5 ^ time, (first >> 64) as u64 ^ 0x8bb8_4b93_962e_acc9);
-    first ^ folded(*second as u64 ^ 0x4b33_a62e_d433_d4a3, (second >> 64) as u64 ^ 0x4d5a_2da5_1de1_aa47)
+    let first = folded(first as u64 ^ 0x2d35_8dcc_aa6c_78a5 ^ time, (first >> 64) as u64 ^ 0x8bb8_4b93_962e_acc9);
+    first ^ folded(second as u64 ^ 0x4b33_a62e_d433_d4a3, (second >> 64) as u64 ^ 0x4d5a_2da5_1de1_aa47)
 }
 
 impl Emitter for Counted {
@@ -137,7 +141,7 @@ impl Emitter for Counted {
     #[inline]
     fn push(&mut self, Change { key, bucket, time, diff, .. }: Change<'_>) {
         let of = self.of(key);
-        let slot = self.slot(&of, time);
+        let slot = self.slot(of, time);
         self.changes += 1;
         match self.sums.get_mut(self.slots[slot] as usize) {
             Some(sum) => sum.sum += diff,
