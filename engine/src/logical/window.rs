@@ -21,6 +21,8 @@ use datafusion::logical_expr::{
     UserDefinedLogicalNodeCore, Volatility,
 };
 
+use headwater_operators::window::Windows;
+
 use super::duration::parse_duration;
 
 /// The function's name.
@@ -205,20 +207,14 @@ pub(crate) const HOP_PLACE: &str =
 fn tumble(times: &ArrayRef, shape: Shape, zone: Option<Arc<str>>) -> StructArray {
     let times = times.as_primitive::<TimestampMicrosecondType>();
     let start_of = |time| start_of(time, shape.slide, shape.offset).filter(|s| s.checked_add(shape.size).is_some());
-    // Neighbours are mostly in one window: a comparison instead of a division.
-    let (mut start, mut end, mut in_range) = (0, 0, true);
-    let mut neighbours = Vec::with_capacity(times.len());
-    neighbours.extend(times.values().iter().map(|&time| {
-        if time < start || time >= end {
-            let window = start_of(time);
-            in_range &= window.is_some();
-            start = window.unwrap_or(0);
-            end = window.map_or(0, |start| start + shape.size);
-        }
-        start
-    }));
-    let starts: TimestampMicrosecondArray = match in_range {
-        true => TimestampMicrosecondArray::new(neighbours.into(), times.nulls().cloned()),
+    let mut together = Vec::new();
+    if let Ok(windows) = Windows::hopping(shape.size, shape.slide) {
+        windows.with_offset(shape.offset).last_starts(times.values(), &mut together);
+    }
+    // A start that saturated is none.
+    let in_range = |start: &i64| *start > i64::MIN && start.checked_add(shape.size).is_some();
+    let starts: TimestampMicrosecondArray = match together.len() == times.len() && together.iter().all(in_range) {
+        true => TimestampMicrosecondArray::new(together.into(), times.nulls().cloned()),
         false => times.iter().map(|time| start_of(time?)).collect(),
     };
     let ends: TimestampMicrosecondArray = starts.unary(|start| start.wrapping_add(shape.size));

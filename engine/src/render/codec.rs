@@ -232,12 +232,6 @@ pub type Packed = [u128; 2];
 const PACKED: usize = 14;
 
 impl Leading {
-    /// A bound on the length of a row's leading columns, near if no other column has a variable length.
-    #[inline]
-    pub fn most(&self, row: &[u8]) -> usize {
-        self.bits + self.fixed.len() + row.len() - self.head
-    }
-
     /// The leading columns of a row as two numbers, if it is a short one. The last byte but one is left free.
     #[inline]
     pub fn packed(&self, row: &[u8]) -> Option<Packed> {
@@ -258,37 +252,24 @@ impl Leading {
         out.extend_from_slice(&var.to_le_bytes()[..(var >> 120) as usize]);
     }
 
-    /// Writes the leading columns of a row and gives their length. `out` has room for [`Leading::most`].
-    #[inline]
-    pub fn write(&self, row: &[u8], out: &mut [u8]) -> usize {
-        let mut len = 0;
-        let mut put = |bytes: &[u8]| {
-            copy(&mut out[len..len + bytes.len()], bytes);
-            len += bytes.len();
-        };
-        match self.fixed.start == self.bits {
-            true => put(&row[..self.fixed.end]),
-            false => {
-                put(&row[..self.bits]);
-                put(&row[self.fixed.clone()]);
-            }
+    /// Appends the leading columns of a row.
+    pub fn append(&self, row: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(&row[..self.bits]);
+        if let Some(last) = out.last_mut().filter(|_| self.bits > 0) {
+            *last &= self.last;
         }
-        if self.vars > 0 && !self.more {
-            put(&row[self.head..]);
-        } else if self.vars > 0 {
-            let mut at = self.head;
-            for var in 1..=self.vars {
-                let (len, value) = get_varint(row, at);
-                // The last one has no length before it.
-                let begin = if var == self.vars { value } else { at };
-                at = value + len as usize;
-                put(&row[begin..at]);
-            }
+        out.extend_from_slice(&row[self.fixed.clone()]);
+        if !self.more {
+            return out.extend_from_slice(&row[self.head..]);
         }
-        if self.bits > 0 {
-            out[self.bits - 1] &= self.last;
+        let mut at = self.head;
+        for var in 1..=self.vars {
+            let (len, value) = get_varint(row, at);
+            // The last one has no length before it.
+            let begin = if var == self.vars { value } else { at };
+            at = value + len as usize;
+            out.extend_from_slice(&row[begin..at]);
         }
-        len
     }
 }
 
@@ -888,13 +869,13 @@ mod tests {
                 let leading = all.leading(count, &of);
                 let mut taken = Rows::default();
                 for row in encoded.iter() {
-                    let mut bytes = vec![0; leading.most(row)];
-                    let len = leading.write(row, &mut bytes);
-                    taken.push(&bytes[..len]);
+                    let mut bytes = Vec::new();
+                    leading.append(row, &mut bytes);
+                    taken.push(&bytes);
                     if let Some(packed) = leading.packed(row) {
                         let mut unpacked = Vec::new();
                         leading.unpack(packed, &mut unpacked);
-                        assert_eq!(unpacked, bytes[..len]);
+                        assert_eq!(unpacked, bytes);
                         packs += 1;
                     }
                 }
@@ -935,9 +916,9 @@ mod tests {
             assert_eq!(rows.get(0), rows.get(4));
             assert_eq!(codec.decode(&rows), [windows.clone(), users]);
             let of = Codec::windowed([(windows.data_type().clone(), Some(60))]).unwrap();
-            let mut first = [0; 32];
-            let len = codec.leading(1, &of).write(rows.get(3), &mut first);
-            assert_eq!(first[..len], *of.encode(&[windows.slice(3, 1)], 1).get(0));
+            let mut first = Vec::new();
+            codec.leading(1, &of).append(rows.get(3), &mut first);
+            assert_eq!(first, of.encode(&[windows.slice(3, 1)], 1).get(0));
         }
         // What is no window is encoded as it is.
         let numbers: ArrayRef = Arc::new(Int64Array::from(vec![7]));

@@ -75,9 +75,8 @@ impl Counted {
             let nulls = row.get(byte).map_or(0, |byte| byte & bits);
             return [first, second | u128::from(nulls) << FLAGS];
         }
-        self.buffer.resize(self.leading.most(row), 0);
-        let len = self.leading.write(row, &mut self.buffer);
-        self.buffer.truncate(len);
+        self.buffer.clear();
+        self.leading.append(row, &mut self.buffer);
         self.buffer.extend(self.nulls.iter().map(|(byte, bit)| u8::from(row[*byte] & bit != 0)));
         [u128::from(self.long.insert(hash(&self.buffer), &self.buffer)), LONG]
     }
