@@ -70,6 +70,21 @@ pub(crate) enum Claim<B: Clone> {
     Busy,
 }
 
+/// Why something was not done.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub error: Error,
+    /// Whether it is for others only that read what it is about and go by themselves: answers that are being computed,
+    /// readers of nothing but what has come to its end, and what a statement is still making, which may yet fail.
+    pub passes: bool,
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Refused { error, passes: false }
+    }
+}
+
 /// A node that is there but not yet to be seen. Dropped before it is committed, it was never there.
 pub(crate) struct Reserved<B: Clone> {
     catalog: Arc<Catalog<B>>,
@@ -107,17 +122,24 @@ impl<B> Inner<B> {
         self.readers(node).filter(holds)
     }
 
-    fn unread(&self, node: &Node) -> Result<()> {
-        let mut readers: Vec<_> = self.holders(node).map(|reader| reader.title()).collect();
-        if readers.is_empty() {
+    fn unread(&self, node: &Node) -> Result<(), Refused> {
+        let holders: Vec<_> = self.holders(node).collect();
+        if holders.is_empty() {
             return Ok(());
         }
+        let goes = |reader: &Arc<Node>| {
+            let view = matches!(reader.kind, Kind::View | Kind::MaterializedView);
+            let made = self.entries.get(&reader.id).is_some_and(|entry| entry.body.is_some());
+            reader.kind == Kind::Answer || !made || (!view && reader.comes_to_its_end())
+        };
+        let mut readers: Vec<_> = holders.iter().map(|reader| reader.title()).collect();
         readers.sort();
-        Err(Error::user(format!(
+        let error = Error::user(format!(
             "'{}' is still read by {}: drop what reads it first, or all of it with CASCADE",
             node.name,
             readers.join(", ")
-        )))
+        ));
+        Err(Refused { error, passes: holders.iter().all(goes) })
     }
 
     fn take(&mut self, id: NodeId) -> Option<Entry<B>> {
@@ -137,7 +159,7 @@ impl<B: Clone> Catalog<B> {
     /// Makes a node under a name of its own, to be bound to what it reads and committed.
     ///
     /// Errors: the name is taken, by something of another kind or that is not to be replaced, or what has it is read.
-    pub fn claim(self: &Arc<Self>, new: &New<'_>) -> Result<Claim<B>> {
+    pub fn claim(self: &Arc<Self>, new: &New<'_>) -> Result<Claim<B>, Refused> {
         let mut inner = self.lock();
         if let Some(entry) = inner.named(new.name) {
             match new.existing {
@@ -200,11 +222,11 @@ impl<B: Clone> Catalog<B> {
     /// Makes a reserved node one to be seen, under its name; gives back what had the name, to be taken apart.
     ///
     /// Errors: what had the name has come to be read meanwhile, or the node was dropped with what it reads.
-    pub fn commit(&self, reserved: &mut Reserved<B>, body: B) -> Result<Option<Entry<B>>> {
+    pub fn commit(&self, reserved: &mut Reserved<B>, body: B) -> Result<Option<Entry<B>>, Refused> {
         let mut inner = self.lock();
         let node = reserved.node.clone();
         if !inner.entries.contains_key(&node.id) {
-            return Err(Error::user(format!("what the {} reads was dropped meanwhile", node.title())));
+            return Err(Error::user(format!("what the {} reads was dropped meanwhile", node.title())).into());
         }
         let holder = inner.names.get(&node.name).copied().filter(|id| *id != node.id && node.kind.is_named());
         let mut old = None;
@@ -236,22 +258,6 @@ impl<B: Clone> Catalog<B> {
     /// Whether a statement is about to make something called `name`.
     pub fn is_being_made(&self, name: &str) -> bool {
         self.lock().named(name).is_some_and(|entry| entry.body.is_none())
-    }
-
-    /// Whether what is called `name` is read, and only by what may go by itself: answers that are being computed, readers of
-    /// nothing but what has come to its end, and what a statement is still making, which may yet fail.
-    pub fn is_soon_unread(&self, name: &str) -> bool {
-        let inner = self.lock();
-        let Some(entry) = inner.named(name) else { return false };
-        let goes = |reader: &Arc<Node>| {
-            let view = matches!(reader.kind, Kind::View | Kind::MaterializedView);
-            // A plain view has no end of its own.
-            let at_end = || reader.reads().iter().all(|below| below.kind == Kind::View || !below.state().is_living());
-            let made = || inner.entries.get(&reader.id).is_some_and(|entry| entry.body.is_some());
-            reader.kind == Kind::Answer || !made() || (!view && at_end())
-        };
-        let holders: Vec<_> = inner.holders(&entry.node).collect();
-        !holders.is_empty() && holders.iter().all(goes)
     }
 
     /// The node called `name` with its body, if it is there.
@@ -300,7 +306,7 @@ impl<B: Clone> Catalog<B> {
 
     /// Drops what is called `name`, and with `cascade` all that reads it: gives them back to be taken apart, readers
     /// before what they read. Errors: it is read, without `cascade`. `None`: there is no such thing.
-    pub fn remove_named(&self, kind: Kind, name: &str, cascade: bool) -> Result<Option<Vec<Entry<B>>>> {
+    pub fn remove_named(&self, kind: Kind, name: &str, cascade: bool) -> Result<Option<Vec<Entry<B>>>, Refused> {
         let mut inner = self.lock();
         let found = inner.named(name).filter(|entry| same_kind(entry.node.kind, kind));
         let Some(node) = found.filter(|entry| entry.body.is_some()).map(|entry| entry.node.clone()) else {
@@ -334,15 +340,17 @@ pub(crate) fn was_replaced(name: &str) -> Error {
 }
 
 /// Whether what has a name can make way. Errors: it can't, and why.
-fn check_name<B>(inner: &Inner<B>, new: &New<'_>, has: &Entry<B>) -> Result<()> {
+fn check_name<B>(inner: &Inner<B>, new: &New<'_>, has: &Entry<B>) -> Result<(), Refused> {
     let (name, there, wanted) = (new.name, has.node.kind.word(), new.kind.word());
     match (new.existing == Existing::Replace, same_kind(has.node.kind, new.kind)) {
         (false, _) => Err(Error::user(format!(
             "there is already a {there} '{name}': choose another name, drop it, or write IF NOT EXISTS"
-        ))),
+        ))
+        .into()),
         (true, false) => Err(Error::user(format!(
             "'{name}' is a {there}, not a {wanted} to replace: choose another name, or drop it first"
-        ))),
+        ))
+        .into()),
         (true, true) => inner.unread(&has.node),
     }
 }
@@ -353,11 +361,13 @@ mod tests {
 
     const NEW: New<'_> = New { kind: Kind::Table, name: "", text: "", existing: Existing::Refuse };
 
+    type Result<T> = std::result::Result<T, Refused>;
+
     fn claim(catalog: &Arc<Catalog<u8>>, new: &New<'_>) -> Result<Reserved<u8>> {
         match catalog.claim(new)? {
             Claim::Mine(reserved) => Ok(reserved),
-            Claim::Kept => Err(Error::user("kept")),
-            Claim::Busy => Err(Error::user("busy")),
+            Claim::Kept => Err(Error::user("kept").into()),
+            Claim::Busy => Err(Error::user("busy").into()),
         }
     }
 
@@ -413,13 +423,38 @@ mod tests {
         let view = add(&catalog, Kind::MaterializedView, "v", &[table])?;
         add(&catalog, Kind::MaterializedView, "w", &[view, table])?;
         add(&catalog, Kind::Subscription, "query", &[view])?;
-        let refused = catalog.remove_named(Kind::View, "v", false).err().map(|error| error.to_string());
+        let refused = catalog.remove_named(Kind::View, "v", false).err().map(|refused| refused.error.to_string());
         assert!(refused.is_some_and(|text| text.contains("subscription 'query', view 'w'")));
         assert!(catalog.remove_named(Kind::View, "t", true)?.is_none());
         let dropped = catalog.remove_named(Kind::Table, "t", true)?.unwrap_or_default();
         let names: Vec<_> = dropped.iter().map(|entry| entry.node.name.as_str()).collect();
         assert_eq!(names, ["query", "w", "v", "t"]);
         assert!(catalog.all().is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn a_refusal_passes_where_all_readers_go_by_themselves() -> Result<()> {
+        let catalog: Arc<Catalog<u8>> = Arc::default();
+        let table = add(&catalog, Kind::Table, "t", &[])?;
+        let view = add(&catalog, Kind::MaterializedView, "v", &[table])?;
+        let plain = add(&catalog, Kind::View, "p", &[view])?;
+        let reader = add(&catalog, Kind::Subscription, "query", &[plain])?;
+        let passes = || catalog.remove_named(Kind::View, "p", false).err().map(|refused| refused.passes);
+        let answer = catalog.reserve(Kind::Answer, "");
+        catalog.bind(&answer, &[("p", plain)])?;
+        assert_eq!(passes(), Some(false));
+        // The view below has not yet worked through what it has; nothing more comes.
+        let (node, _) = catalog.find("t").unwrap();
+        node.finished();
+        assert_eq!(passes(), Some(true));
+        add(&catalog, Kind::MaterializedView, "w", &[plain])?;
+        assert_eq!(passes(), Some(false));
+        catalog.remove_named(Kind::View, "w", false)?;
+        catalog.remove(reader);
+        assert_eq!(passes(), Some(true));
+        drop(answer);
+        assert_eq!(passes(), None);
         Ok(())
     }
 

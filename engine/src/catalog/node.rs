@@ -13,6 +13,7 @@
 //! in whatever reads it, through any chain; *ended* makes everything final, which the dataflows do by themselves once
 //! their inputs close; *failed* carries its error. What a node reads must be there for as long as it is.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -219,6 +220,20 @@ impl Node {
     /// Those that read it and are there.
     pub fn readers(&self) -> Vec<Arc<Node>> {
         lock(&self.readers).iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Whether it comes to its end by itself, if it has not: no table below it is read on.
+    pub fn comes_to_its_end(&self) -> bool {
+        let mut known = HashSet::new();
+        let mut below: Vec<&Node> = vec![self];
+        while let Some(node) = below.pop() {
+            match node.kind {
+                _ if !node.state().is_living() => {}
+                Kind::Table => return false,
+                _ => below.extend(node.reads().iter().filter(|read| known.insert(read.id)).map(Arc::as_ref)),
+            }
+        }
+        true
     }
 
     /// Says whom to tell when it fails; at once if it has.

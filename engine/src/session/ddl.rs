@@ -277,7 +277,7 @@ impl Inner {
     /// Drops what is called `name`, and with `cascade` what reads it: their titles, in order. None, if there is nothing
     /// of the kind and that is fine.
     pub fn drop_node(&self, kind: Kind, name: &str, cascade: bool, if_exists: bool) -> Result<Vec<String>> {
-        let dropped = self.once_unread(name, || {
+        let dropped = self.once_unread(|| {
             let mut planner = self.planner_mut();
             let dropped = match self.catalog.remove_named(kind, name, cascade) {
                 Ok(None) if self.catalog.is_being_made(name) => return None,

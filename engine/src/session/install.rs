@@ -11,7 +11,7 @@ use headwater_operators::time::{SINCE_EVER, Time};
 use super::attach::Attach;
 use super::running::{Body, Running};
 use super::session::Inner;
-use crate::catalog::{Claim, Entry, Existing, New, Node, Reserved};
+use crate::catalog::{Claim, Entry, New, Node, Refused, Reserved};
 use crate::error::{Error, Result};
 use crate::intake::{Reading, Run};
 use crate::plan::{OnError, Plan, Purpose, Relation};
@@ -38,27 +38,22 @@ impl Inner {
     ///
     /// [`Catalog::claim`]: crate::catalog::Catalog::claim
     pub(super) fn claim(&self, new: &New<'_>) -> Result<Option<Reserved<Body>>> {
-        let attempt = || match self.catalog.claim(new) {
+        self.once_unread(|| match self.catalog.claim(new) {
             Ok(Claim::Busy) => None,
             Ok(Claim::Mine(reserved)) => Some(Ok(Some(reserved))),
             Ok(Claim::Kept) => Some(Ok(None)),
-            Err(error) => Some(Err(error)),
-        };
-        match new.existing {
-            Existing::Replace => self.once_unread(new.name, attempt),
-            // Whoever reads it, it is there.
-            Existing::Refuse | Existing::Keep => self.news().wait(self.news().cancels(), attempt)?,
-        }
+            Err(refused) => Some(Err(refused)),
+        })
     }
 
-    /// Does what is refused while others read what is called `name`, and waits for a moment while those are only such that go
-    /// by themselves; and for as long as it takes where there is nothing to be said yet. Errors: it was cancelled.
-    pub(super) fn once_unread<T>(&self, name: &str, mut attempt: impl FnMut() -> Option<Result<T>>) -> Result<T> {
+    /// Does what is refused while others read what it is about, and waits for a moment while those are only such that go by
+    /// themselves; and for as long as it takes where there is nothing to be said yet. Errors: it was cancelled.
+    pub(super) fn once_unread<T>(&self, mut attempt: impl FnMut() -> Option<Result<T, Refused>>) -> Result<T> {
         const MOMENT: Duration = Duration::from_secs(1);
         let (cancels, since) = (self.news().cancels(), Instant::now());
         self.news().wait(cancels, || match attempt() {
-            Some(Err(_)) if since.elapsed() < MOMENT && self.catalog.is_soon_unread(name) => None,
-            outcome => outcome,
+            Some(Err(refused)) if refused.passes && since.elapsed() < MOMENT => None,
+            outcome => outcome.map(|done| done.map_err(|refused| refused.error)),
         })?
     }
 
@@ -109,8 +104,7 @@ impl Inner {
         known: impl FnOnce(&mut Planner),
     ) -> Result<()> {
         let mut known = Some(known);
-        let name = reserved.node.name.clone();
-        let replaced = self.once_unread(&name, || {
+        let replaced = self.once_unread(|| {
             let mut planner = self.planner_mut();
             let replaced = self.catalog.commit(&mut reserved, body.clone());
             if replaced.is_ok()
