@@ -71,17 +71,17 @@ pub fn max<'scope, T: Value>(stream: UpdateStream<'scope, Keyed<Vec<T>>>, name: 
 
 /// Integers that can be summed: all up to 64 bits, signed or not.
 pub trait Integer:
-    Copy + Default + PartialEq + Send + Serialize + DeserializeOwned + Into<i128> + TryFrom<i128> + 'static
+    Copy + Default + PartialEq + Send + Sync + Serialize + DeserializeOwned + Into<i128> + TryFrom<i128> + 'static
 {
 }
 impl<T> Integer for T where
-    T: Copy + Default + PartialEq + Send + Serialize + DeserializeOwned + Into<i128> + TryFrom<i128> + 'static
+    T: Copy + Default + PartialEq + Send + Sync + Serialize + DeserializeOwned + Into<i128> + TryFrom<i128> + 'static
 {
 }
 
 /// Values that have an order as bytes.
-pub trait Value: Encode + Clone + Default + Send + Serialize + DeserializeOwned + 'static {}
-impl<T: Encode + Clone + Default + Send + Serialize + DeserializeOwned + 'static> Value for T {}
+pub trait Value: Encode + Clone + Default + Send + Sync + Serialize + DeserializeOwned + 'static {}
+impl<T: Encode + Clone + Default + Send + Sync + Serialize + DeserializeOwned + 'static> Value for T {}
 
 /// Counts records, whatever they are.
 pub struct Count<V> {

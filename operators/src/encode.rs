@@ -257,7 +257,7 @@ pub fn map_batches<'scope, D: Payload, E: Payload>(
 /// The updates of a differential collection.
 pub fn from_collection<'scope, T>(collection: VecCollection<'scope, Time, T, isize>) -> UpdateStream<'scope, Vec<T>>
 where
-    T: Clone + Send + Serialize + DeserializeOwned + 'static,
+    T: Clone + Send + Sync + Serialize + DeserializeOwned + 'static,
 {
     let stream: Stream<'scope, Time, Vec<(T, Time, isize)>> = collection.inner;
     stream.unary(Pipeline, "From collection", |_, _| {
@@ -281,7 +281,7 @@ where
 /// A differential collection of the same updates.
 pub fn to_collection<'scope, T>(stream: UpdateStream<'scope, Vec<T>>) -> VecCollection<'scope, Time, T, isize>
 where
-    T: Clone + Send + Serialize + DeserializeOwned + 'static,
+    T: Clone + Send + Sync + Serialize + DeserializeOwned + 'static,
 {
     let updates: Stream<'scope, Time, Vec<(T, Time, isize)>> = stream.unary(Pipeline, "To collection", |_, _| {
         let guard = Guard::new("To collection");

@@ -38,6 +38,12 @@ pub fn owner(hash: u64, peers: usize) -> usize {
     ((u128::from(hash) * peers as u128) >> 64) as usize
 }
 
+/// The first and the last hash that a worker owns.
+pub(crate) fn owned(worker: usize, peers: usize) -> (u64, u64) {
+    let first = |worker: usize| ((worker as u128) << 64).div_ceil(peers as u128);
+    (first(worker) as u64, (first(worker + 1) - 1) as u64)
+}
+
 /// Where a hash lies in its owner's range: ascending with it, and spread over all integers as hashes are.
 #[inline]
 pub(crate) fn place(hash: u64, peers: usize) -> u64 {
@@ -185,6 +191,9 @@ mod tests {
                 let now = (owner(hash, peers), place(hash, peers));
                 assert!(now >= before);
                 before = now;
+                let (first, last) = super::owned(now.0, peers);
+                assert!((first..=last).contains(&hash));
+                assert_eq!((owner(first, peers), owner(last, peers)), (now.0, now.0));
                 owned[now.0] += 1;
             }
             assert!(owned.iter().all(|n| n.abs_diff(100_000 / peers) < 2), "{owned:?}");

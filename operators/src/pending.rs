@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
+use crate::exchange::Share;
 use crate::time::Time;
 use crate::updates::{Payload, Updates};
 
@@ -20,8 +21,8 @@ pub struct Pending<D> {
 }
 
 struct Batch<D> {
-    updates: Updates<D>,
-    /// The rows in order of time, where the batch itself is not.
+    share: Share<D>,
+    /// The rows in order of time, where they are not in it.
     order: Vec<u32>,
     /// Runs not handed out yet.
     runs: usize,
@@ -44,22 +45,25 @@ impl<D> Default for Pending<D> {
 
 impl<D: Payload> Pending<D> {
     /// Takes a batch; gives its earliest time, or `None` when it is empty.
-    pub fn push(&mut self, updates: Updates<D>) -> Option<Time> {
-        let times = &updates.times;
-        let mut earliest = *times.first()?;
+    pub fn push(&mut self, share: Share<D>) -> Option<Time> {
+        let (Updates { times, .. }, rows) = share.parts();
         let slot = self.vacant.last().copied().unwrap_or(self.batches.len() as u32);
         let mut order = Vec::new();
         if !times.is_sorted() {
-            order = (0..times.len() as u32).collect();
+            order = rows.map_or_else(|| (0..times.len() as u32).collect(), <[u32]>::to_vec);
             order.sort_by_key(|&row| times[row as usize]);
-            earliest = times[order[0] as usize];
         }
-        let time_at = |at: usize| times[order.get(at).map_or(at, |&row| row as usize)];
+        let (rows, len) = match (order.is_empty(), rows) {
+            (false, _) => (Some(&order[..]), order.len()),
+            (true, rows) => (rows, rows.map_or(times.len(), <[u32]>::len)),
+        };
+        let time_at = |at: usize| times[rows.map_or(at, |rows| rows[at] as usize)];
+        let earliest = (len > 0).then(|| time_at(0))?;
         let (mut start, mut runs) = (0, 0);
-        while start < times.len() {
+        while start < len {
             let time = time_at(start);
             let mut end = start + 1;
-            while end < times.len() && time_at(end) == time {
+            while end < len && time_at(end) == time {
                 end += 1;
             }
             let run = Run { time, batch: slot, start: start as u32, end: end as u32 };
@@ -71,7 +75,7 @@ impl<D: Payload> Pending<D> {
             runs += 1;
             start = end;
         }
-        let batch = Batch { updates, order, runs };
+        let batch = Batch { share, order, runs };
         if self.vacant.pop().is_some() {
             self.batches[slot as usize] = batch;
         } else {
@@ -112,14 +116,17 @@ impl<D: Payload> Pending<D> {
         let queued = self.queue.front() == Some(&run);
         let end = run.end.min(run.start.saturating_add(limit.max(1) as u32));
         let batch = &mut self.batches[run.batch as usize];
-        rows.clear();
-        if batch.order.is_empty() {
-            rows.extend(run.start..end);
-        } else {
-            rows.extend_from_slice(&batch.order[run.start as usize..end as usize]);
+        let (updates, share) = batch.share.parts();
+        let (range, taken) = (run.start as usize..end as usize, (end - run.start) as usize);
+        match (batch.order.is_empty(), share) {
+            (false, _) => logic(updates, &batch.order[range]),
+            (true, Some(share)) => logic(updates, &share[range]),
+            (true, None) => {
+                rows.clear();
+                rows.extend(run.start..end);
+                logic(updates, rows);
+            }
         }
-        let taken = (end - run.start) as usize;
-        logic(&batch.updates, rows);
         run.start = end;
         let finished = run.start == run.end;
         if queued {
@@ -136,7 +143,7 @@ impl<D: Payload> Pending<D> {
         if finished {
             batch.runs -= 1;
             if batch.runs == 0 {
-                *batch = Batch { updates: Updates::default(), order: Vec::new(), runs: 0 };
+                *batch = Batch { share: Share::default(), order: Vec::new(), runs: 0 };
                 self.vacant.push(run.batch);
             }
         }
@@ -175,8 +182,17 @@ mod tests {
                         order.sort_by_key(|&i| batch.times[i as usize]);
                         batch = batch.gather(&order);
                     }
+                    // A share of a larger batch is as good as a batch.
+                    let share = if rng.random_bool(0.5) {
+                        let others = Updates::uniform(vec![u64::MAX; batch.len()], 0, 1);
+                        let rows = (0..batch.len() as u32).map(|row| 2 * row + 1).collect();
+                        let mixed = (0..2 * batch.len() as u32).map(|i| (i % 2) * batch.len() as u32 + i / 2);
+                        Share::Part(Updates::concat(&[&others, &batch]).gather(&mixed.collect::<Vec<_>>()).into(), rows)
+                    } else {
+                        Share::Whole(batch.clone())
+                    };
                     let earliest = batch.times.iter().min().copied();
-                    assert_eq!(pending.push(batch), earliest);
+                    assert_eq!(pending.push(share), earliest);
                 }
                 frontier += rng.random_range(0..5);
                 while let Some(time) = pending.first().filter(|t| *t < frontier) {

@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::InputCapability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
-use crate::exchange::by_hash;
+use crate::exchange::{Share, by_owner, shares};
 use crate::guard::Guard;
 use crate::keyed::Keyed;
 use crate::pending::Pending;
@@ -122,7 +124,7 @@ pub fn reduce<'scope, R: Reduction>(
 ) -> (UpdateStream<'scope, R::Output>, UpdateStream<'scope, Vec<KeyError>>) {
     let scope = stream.scope();
     let mut builder = OperatorBuilder::new(name.to_owned(), scope);
-    let mut input = builder.new_input(stream, by_hash());
+    let mut arrived = arrivals(&mut builder, stream);
     let (output, results) = builder.new_output();
     let mut output = OutputBuilder::<Time, CapacityContainerBuilder<Updates<R::Output>>>::from(output);
     let (error_output, error_results) = builder.new_output();
@@ -146,8 +148,8 @@ pub fn reduce<'scope, R: Reduction>(
         let guard = Guard::new(name);
         move |frontiers| {
             guard.step(|| {
-                input.for_each(|capability, batch| {
-                    if let Some(first) = pending.push(std::mem::take(batch))
+                arrived(&mut |capability, share| {
+                    if let Some(first) = pending.push(share)
                         && held.as_ref().is_none_or(|[held, _]| first < *held.time())
                     {
                         held = Some([capability.delayed(&first, 0), capability.delayed(&first, 1)]);
@@ -250,6 +252,24 @@ pub fn reduce<'scope, R: Reduction>(
         }
     });
     (results, error_results)
+}
+
+/// Calls for each share that has arrived.
+type Arrivals<V> = Box<dyn FnMut(&mut dyn FnMut(InputCapability<Time>, Share<Keyed<V>>))>;
+
+/// An input that brings a worker what it owns. A worker by itself owns all.
+fn arrivals<'scope, V: Payload>(
+    builder: &mut OperatorBuilder<'scope, Time>,
+    stream: UpdateStream<'scope, Keyed<V>>,
+) -> Arrivals<V> {
+    if stream.scope().peers() == 1 {
+        let mut input = builder.new_input(stream, Pipeline);
+        return Box::new(move |take| {
+            input.for_each(|capability, batch| take(capability, Share::Whole(std::mem::take(batch))));
+        });
+    }
+    let mut input = builder.new_input(shares(stream), by_owner());
+    Box::new(move |take| input.for_each(|capability, share| take(capability, std::mem::take(share))))
 }
 
 /// What was done in a turn.

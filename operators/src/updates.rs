@@ -11,7 +11,7 @@ use crate::time::Time;
 pub type UpdateStream<'scope, D> = timely::dataflow::Stream<'scope, Time, Updates<D>>;
 
 /// A batch of records, row-wise or column-wise, that updates carry.
-pub trait Payload: Clone + Default + Send + 'static {
+pub trait Payload: Clone + Default + Send + Sync + 'static {
     /// The number of records.
     fn len(&self) -> usize;
 
@@ -148,7 +148,7 @@ impl<D: Payload> ContainerBytes for Updates<D> {
 
 impl<T> Payload for Vec<T>
 where
-    T: Clone + Send + serde::Serialize + serde::de::DeserializeOwned + 'static,
+    T: Clone + Send + Sync + serde::Serialize + serde::de::DeserializeOwned + 'static,
 {
     fn len(&self) -> usize {
         Vec::len(self)

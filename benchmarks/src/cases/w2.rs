@@ -158,7 +158,10 @@ struct Run {
 
 impl Run {
     fn throughput(self, rows: usize) -> Measured {
-        Measured { values: vec![rows as f64 / self.seconds], ..self.measured }
+        let mut measured = Measured { values: vec![rows as f64 / self.seconds], ..self.measured };
+        let [p50, p99] = percentiles(self.latencies);
+        measured.notes.push(format!("a round in {p50:.0} us, p99 {p99:.0}"));
+        measured
     }
 
     fn latency(self) -> Measured {

@@ -101,7 +101,11 @@ impl Reader {
             let until = due.map_or(deadline, |due| deadline.min(due));
             // An answer that is about to come is met awake: to sleep and be woken costs more than it.
             self.awake.begin();
-            while self.awake.has_room() && self.outbox.is_empty() && self.awake.waits() && Instant::now() < until {
+            while self.awake.has_room()
+                && self.outbox.is_empty()
+                && self.awake.waits(|| false)
+                && Instant::now() < until
+            {
                 self.awake.pause();
             }
             let changes = self.outbox.wait(until);

@@ -8,6 +8,9 @@ const GAP: Duration = Duration::from_millis(1);
 /// For so long it sleeps then.
 const SLEEP: Duration = Duration::from_millis(20);
 
+/// For so long one stays awake for others that are at work.
+const STEP: Duration = Duration::from_millis(2);
+
 /// What takes so long is work.
 const WORK: Duration = Duration::from_micros(20);
 
@@ -51,14 +54,17 @@ impl Awake {
         }
     }
 
-    /// Whether to look once more instead of falling asleep. Called in a loop that does next to nothing else.
-    pub fn waits(&mut self) -> bool {
+    /// Whether to look once more instead of falling asleep. Called in a loop that does next to nothing else. Whoever is
+    /// `awaited` is at work.
+    pub fn waits(&mut self, awaited: impl FnOnce() -> bool) -> bool {
         let now = Instant::now();
         if now - self.looked > GAP {
             self.asleep_until = now + SLEEP;
         }
         self.looked = now;
-        self.was_short && now - self.since < self.length && now >= self.asleep_until
+        let waited = now - self.since;
+        let waits = self.was_short && waited < self.length || waited < STEP && awaited();
+        waits && now >= self.asleep_until
     }
 
     /// Whether there was work since the last look: then a wait has ended with it and another begins.

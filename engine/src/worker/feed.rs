@@ -152,6 +152,14 @@ impl Feed {
         self.trim(false);
     }
 
+    /// Whether a query has not come to the end of what it was handed.
+    pub fn is_in_a_round(&self, worker: usize) -> bool {
+        self.cursors.iter().any(|cursor| {
+            let done = cursor.input.published.worker_frontier(worker);
+            cursor.ahead.back().is_some_and(|(time, _)| done.is_some_and(|done| done < *time))
+        })
+    }
+
     /// Whether nobody reads it and nothing is in it.
     pub fn is_unused(&self) -> bool {
         self.cursors.is_empty() && self.events.is_empty()

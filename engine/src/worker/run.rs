@@ -20,6 +20,7 @@ use super::feed::Feed;
 use super::inputs::{QueryInputs, Wiring, end, error_rows};
 use super::installed::{Installed, SharedArrangements};
 use super::message::{Command, FeedId, Local, Message, QuerySpec};
+use super::spawn::Peers;
 use super::store::Store;
 use crate::error::Error;
 use crate::render;
@@ -50,6 +51,7 @@ const IN_TURN: usize = 4;
 /// Everything that one worker keeps.
 pub(crate) struct WorkerState {
     receiver: Receiver<Message>,
+    peers: Arc<Peers>,
     feeds: HashMap<FeedId, Feed>,
     /// The feeds with something to hand over.
     active: Vec<FeedId>,
@@ -65,9 +67,10 @@ pub(crate) struct WorkerState {
 }
 
 impl WorkerState {
-    pub fn new(receiver: Receiver<Message>) -> Self {
+    pub fn new(receiver: Receiver<Message>, peers: Arc<Peers>) -> Self {
         WorkerState {
             receiver,
+            peers,
             feeds: HashMap::new(),
             active: Vec::new(),
             lately: Vec::new(),
@@ -104,7 +107,7 @@ impl WorkerState {
                 awake.begin();
             } else if self.receiver.is_empty() {
                 // Rounds follow each other closely: what comes next is met awake, also from others in the midst of one.
-                let waits = awake.waits();
+                let waits = awake.waits(|| worker.peers() > 1 && self.is_in_a_round(worker.index()));
                 worker.step();
                 match (awake.has_worked(), waits) {
                     (true, _) => {}
@@ -137,13 +140,15 @@ impl WorkerState {
 
     /// Hands events to the taps, of each feed up to about `most` rows; whether there were any.
     fn hand_over(&mut self, index: usize, most: usize) -> bool {
-        let (feeds, lately) = (&mut self.feeds, &mut self.lately);
+        let (feeds, lately, peers) = (&mut self.feeds, &mut self.lately, &self.peers);
         let mut any = false;
         self.active.retain(|id| {
             let Some(feed) = feeds.get_mut(id) else { return false };
             let (handed, rows) = feed.hand_over(index, most);
             any |= handed;
             if rows {
+                // Who brought them may have lost its core to this worker before it could wake the others.
+                peers.wake(index);
                 lately.retain(|(other, _)| other != id);
                 lately.insert(0, (*id, Instant::now()));
                 lately.truncate(2);
@@ -158,6 +163,11 @@ impl WorkerState {
             self.lately.retain(|(_, at)| at.elapsed() < LATELY);
         }
         any
+    }
+
+    /// Whether something that was handed over has still to come through, which the other workers are working on as well.
+    fn is_in_a_round(&self, index: usize) -> bool {
+        self.lately.iter().filter_map(|(id, _)| self.feeds.get(id)).any(|feed| feed.is_in_a_round(index))
     }
 
     /// Lets stored views forget what nobody can read any more.
