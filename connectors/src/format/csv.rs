@@ -269,12 +269,9 @@ impl Column<'_, '_> {
             DataType::Float32 => self.parsed::<Float32Type>(Float32Type::parse),
             DataType::Float64 => self.parsed::<Float64Type>(Float64Type::parse),
             DataType::Date32 => self.parsed::<Date32Type>(Date32Type::parse),
-            DataType::Timestamp(TimeUnit::Microsecond, None) if self.wanted => {
-                self.parsed::<TimestampMicrosecondType>(values::timestamp)
-            }
             DataType::Timestamp(TimeUnit::Microsecond, None) => {
-                self.each(|text| text.is_none_or(|text| values::is_timestamp(values::trimmed(text))));
-                None
+                let mut times = values::Timestamps::default();
+                self.parsed::<TimestampMicrosecondType>(|text| times.read(text))
             }
             _ => Some(self.converted()?),
         })
@@ -334,7 +331,7 @@ impl Column<'_, '_> {
     }
 
     #[inline]
-    fn parsed<T: ArrowPrimitiveType>(&mut self, parse: impl Fn(&str) -> Option<T::Native>) -> Option<ArrayRef> {
+    fn parsed<T: ArrowPrimitiveType>(&mut self, mut parse: impl FnMut(&str) -> Option<T::Native>) -> Option<ArrayRef> {
         if !self.wanted {
             self.each(|text| text.is_none_or(|text| parse(values::trimmed(text)).is_some()));
             return None;

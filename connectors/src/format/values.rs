@@ -44,10 +44,54 @@ pub(crate) fn timestamp(text: &str) -> Option<i64> {
     }
 }
 
-/// Whether a text is a point in time.
+/// Reads points in time one after another: most are of the same minute as the one before.
+#[derive(Default)]
+pub(crate) struct Timestamps {
+    /// A minute as it is written, and when it begins.
+    minute: Option<([u8; 16], i64)>,
+}
+
+impl Timestamps {
+    /// As [`timestamp`].
+    #[inline]
+    pub fn read(&mut self, text: &str) -> Option<i64> {
+        let text_minute = text.as_bytes().split_first_chunk::<16>();
+        if let (Some((minute, begin)), Some((of_text, rest))) = (&self.minute, text_minute)
+            && minute == of_text
+            && let Some(within) = within_minute(rest)
+        {
+            return Some(begin + within);
+        }
+        let Some(common) = Calendar::common(text.as_bytes()) else { return uncommon_timestamp(text) };
+        let micros = common.micros();
+        let begin = micros - i64::from(common.second * 1_000_000 + common.micros);
+        self.minute = text_minute.map(|(minute, _)| (*minute, begin));
+        Some(micros)
+    }
+}
+
+/// Microseconds since a minute began, of what stands behind it: `:05.25` or the like.
 #[inline]
-pub(crate) fn is_timestamp(text: &str) -> bool {
-    Calendar::common(text.as_bytes()).is_some() || uncommon_timestamp(text).is_some()
+fn within_minute(text: &[u8]) -> Option<i64> {
+    let ([colon, tens, ones], rest) = text.split_first_chunk()?;
+    let [tens, ones] = [tens, ones].map(|byte| byte.wrapping_sub(b'0'));
+    let seconds = (*colon == b':' && tens < 6 && ones < 10).then(|| i64::from(tens * 10 + ones))?;
+    Some(seconds * 1_000_000 + i64::from(fraction(rest)?))
+}
+
+/// Microseconds, of what stands behind a second: up to six digits and a `Z` or not.
+#[inline]
+fn fraction(text: &[u8]) -> Option<u32> {
+    match text.strip_suffix(b"Z").unwrap_or(text) {
+        [] => Some(0),
+        [b'.', a, b, c, d, e, f] => six(&[*a, *b, *c, *d, *e, *f]),
+        [b'.', digits @ ..] if (1..=5).contains(&digits.len()) => {
+            let mut padded = *b"000000";
+            padded[..digits.len()].copy_from_slice(digits);
+            six(&padded)
+        }
+        _ => None,
+    }
 }
 
 #[cold]
@@ -93,17 +137,7 @@ impl Calendar {
                 return None;
             }
         }
-        let micros = match rest.strip_suffix(b"Z").unwrap_or(rest) {
-            [] => 0,
-            [b'.', a, b, c, d, e, f] => six(&[*a, *b, *c, *d, *e, *f])?,
-            [b'.', digits @ ..] if (1..=5).contains(&digits.len()) => {
-                let mut padded = *b"000000";
-                padded[..digits.len()].copy_from_slice(digits);
-                six(&padded)?
-            }
-            _ => return None,
-        };
-        Some(Calendar { year, month, day, hour, minute, second, micros })
+        Some(Calendar { year, month, day, hour, minute, second, micros: fraction(rest)? })
     }
 
     #[inline]
@@ -162,7 +196,7 @@ mod tests {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (seed >> 33) % below
         };
-        let mut quick = 0;
+        let (mut quick, mut times) = (0, Timestamps::default());
         for _ in 0..200_000 {
             let (year, month, day) = (random(10_000), random(14), random(33));
             let (hour, minute, second) = (random(25), random(61), random(61));
@@ -174,6 +208,12 @@ mod tests {
             if let Some(common) = Calendar::common(text.as_bytes()) {
                 quick += 1;
                 assert_eq!(Some(common.micros()), slowly(&text), "{text}");
+            }
+            // What follows is of the same minute, or nearly.
+            let behind = [":00", ":59", ":60", ":5", " 05", ":3x", ""][random(7) as usize];
+            let next = format!("{}{behind}{fraction}{zone}", &text[..16]);
+            for text in [&text, &next] {
+                assert_eq!(times.read(text), timestamp(text), "{text}");
             }
         }
         assert!(quick > 5_000, "{quick}");
@@ -188,7 +228,7 @@ mod tests {
             "1969-12-31T23:59:59.999999Z",
         ] {
             assert_eq!(timestamp(text), slowly(text), "{text}");
-            assert_eq!(is_timestamp(text), slowly(text).is_some(), "{text}");
+            assert_eq!(Timestamps::default().read(text), slowly(text), "{text}");
         }
     }
 

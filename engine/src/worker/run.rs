@@ -32,7 +32,7 @@ const ROWS_PER_STEP: usize = 1 << 16;
 /// The same where queries with work of their own share the worker.
 const ROWS_PER_SHARED_STEP: usize = 1 << 9;
 /// How long the operators of several queries work in a step on what was left over.
-const SHARED_STEP: Duration = Duration::from_micros(50);
+const SHARED_STEP: Duration = Duration::from_micros(30);
 /// For so long a feed that brought rows counts as one whose queries have work.
 const LATELY: Duration = Duration::from_secs(10);
 /// How long a worker sleeps when there is nothing to do and nobody wakes it.
