@@ -12,7 +12,8 @@ use timely::dataflow::channels::{ContainerBytes, Message};
 use timely::dataflow::operators::generic::Operator;
 
 use crate::guard::Guard;
-use crate::keyed::{Keyed, owned, owner};
+use crate::hash::{owned, owner};
+use crate::keyed::Keyed;
 use crate::time::Time;
 use crate::updates::{Payload, UpdateStream, Updates};
 

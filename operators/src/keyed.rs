@@ -1,7 +1,6 @@
 //! Updates with a key: what stateful operators take.
 
 use crate::bytes;
-pub(crate) use crate::hash::owned;
 pub use crate::hash::{HASH_ID, hash, owner};
 use crate::rows::Rows;
 use crate::updates::Payload;

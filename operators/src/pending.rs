@@ -37,6 +37,14 @@ struct Run {
     end: u32,
 }
 
+impl<D: Payload> Batch<D> {
+    /// The updates, and which of them in order of time; `None` for all as they are.
+    fn parts(&self) -> (&Updates<D>, Option<&[u32]>) {
+        let (updates, rows) = self.share.parts();
+        (updates, if self.order.is_empty() { rows } else { Some(&self.order) })
+    }
+}
+
 impl<D> Default for Pending<D> {
     fn default() -> Self {
         Pending { batches: Vec::new(), vacant: Vec::new(), queue: VecDeque::new(), late: BinaryHeap::new() }
@@ -53,10 +61,9 @@ impl<D: Payload> Pending<D> {
             order = rows.map_or_else(|| (0..times.len() as u32).collect(), <[u32]>::to_vec);
             order.sort_by_key(|&row| times[row as usize]);
         }
-        let (rows, len) = match (order.is_empty(), rows) {
-            (false, _) => (Some(&order[..]), order.len()),
-            (true, rows) => (rows, rows.map_or(times.len(), <[u32]>::len)),
-        };
+        let mut batch = Batch { share, order, runs: 0 };
+        let (Updates { times, .. }, rows) = batch.parts();
+        let len = rows.map_or(times.len(), <[u32]>::len);
         let time_at = |at: usize| times[rows.map_or(at, |rows| rows[at] as usize)];
         let earliest = (len > 0).then(|| time_at(0))?;
         let (mut start, mut runs) = (0, 0);
@@ -75,7 +82,7 @@ impl<D: Payload> Pending<D> {
             runs += 1;
             start = end;
         }
-        let batch = Batch { share, order, runs };
+        batch.runs = runs;
         if self.vacant.pop().is_some() {
             self.batches[slot as usize] = batch;
         } else {
@@ -116,12 +123,10 @@ impl<D: Payload> Pending<D> {
         let queued = self.queue.front() == Some(&run);
         let end = run.end.min(run.start.saturating_add(limit.max(1) as u32));
         let batch = &mut self.batches[run.batch as usize];
-        let (updates, share) = batch.share.parts();
-        let (range, taken) = (run.start as usize..end as usize, (end - run.start) as usize);
-        match (batch.order.is_empty(), share) {
-            (false, _) => logic(updates, &batch.order[range]),
-            (true, Some(share)) => logic(updates, &share[range]),
-            (true, None) => {
+        let taken = (end - run.start) as usize;
+        match batch.parts() {
+            (updates, Some(rows)) => logic(updates, &rows[run.start as usize..end as usize]),
+            (updates, None) => {
                 rows.clear();
                 rows.extend(run.start..end);
                 logic(updates, rows);

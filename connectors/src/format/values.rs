@@ -38,10 +38,7 @@ pub(crate) fn whole(text: &str) -> Option<i64> {
 /// A point in time as microseconds; one written without an offset is UTC.
 #[inline]
 pub(crate) fn timestamp(text: &str) -> Option<i64> {
-    match Calendar::common(text.as_bytes()) {
-        Some(common) => Some(common.micros()),
-        None => uncommon_timestamp(text),
-    }
+    Timestamps::default().read(text)
 }
 
 /// Reads points in time one after another: most are of the same minute as the one before.

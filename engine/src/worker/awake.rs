@@ -1,6 +1,8 @@
 //! Waiting awake: to sleep and be woken costs more than many an answer does, as long as there is a core to spare and
 //! waits are short.
 
+use std::sync::OnceLock;
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 /// Who gets no turn for so long while awake shares its core.
@@ -80,5 +82,26 @@ impl Awake {
     /// A wait has ended. Being woken takes time as well: a wait that was a little too long could be short awake.
     pub fn end(&mut self) {
         self.was_short = self.since.elapsed() < 2 * self.length;
+    }
+}
+
+/// The threads of a session's workers, once they run.
+pub(super) struct Peers(Vec<OnceLock<Thread>>);
+
+impl Peers {
+    /// Of so many workers, none of which runs yet.
+    pub fn new(workers: usize) -> Self {
+        Peers((0..workers).map(|_| OnceLock::new()).collect())
+    }
+
+    /// The thread that says so is that of a worker.
+    pub fn join(&self, worker: usize) {
+        self.0[worker].get_or_init(std::thread::current);
+    }
+
+    /// Wakes all but the one that says so.
+    pub fn wake(&self, worker: usize) {
+        let others = self.0.iter().enumerate().filter(|(other, _)| *other != worker);
+        others.filter_map(|(_, thread)| thread.get()).for_each(Thread::unpark);
     }
 }

@@ -15,12 +15,11 @@ use headwater_operators::turn;
 use timely::dataflow::operators::core::Concat;
 use timely::worker::Worker;
 
-use super::awake::Awake;
+use super::awake::{Awake, Peers};
 use super::feed::Feed;
 use super::inputs::{QueryInputs, Wiring, end, error_rows};
 use super::installed::{Installed, SharedArrangements};
 use super::message::{Command, FeedId, Local, Message, QuerySpec};
-use super::spawn::Peers;
 use super::store::Store;
 use crate::error::Error;
 use crate::render;

@@ -1,11 +1,12 @@
 //! The one place where threads start.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
 
 use crossbeam_channel::{Sender, unbounded};
 use timely::communication::WorkerGuards;
 
+use super::awake::Peers;
 use super::message::Message;
 use super::run::WorkerState;
 use crate::error::{Error, Result};
@@ -22,17 +23,6 @@ pub(crate) fn spawn(name: impl Into<String>, body: impl FnOnce() + Send + 'stati
 
 type Links = Vec<(Sender<Message>, Thread)>;
 
-/// The threads of a session's workers, once they run.
-pub(super) struct Peers(Vec<OnceLock<Thread>>);
-
-impl Peers {
-    /// Wakes all but the one that says so.
-    pub fn wake(&self, worker: usize) {
-        let others = self.0.iter().enumerate().filter(|(other, _)| *other != worker);
-        others.filter_map(|(_, thread)| thread.get()).for_each(Thread::unpark);
-    }
-}
-
 /// Starts the timely workers of a session, each on a core of its own if they are `pinned`.
 pub(crate) fn start_workers(workers: usize, pinned: bool) -> Result<(Links, WorkerGuards<()>)> {
     let cores = if pinned { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
@@ -42,7 +32,7 @@ pub(crate) fn start_workers(workers: usize, pinned: bool) -> Result<(Links, Work
     }
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| unbounded::<Message>()).unzip();
     let receivers: Vec<_> = receivers.into_iter().map(|receiver| Mutex::new(Some(receiver))).collect();
-    let peers = Arc::new(Peers((0..workers).map(|_| OnceLock::new()).collect()));
+    let peers = Arc::new(Peers::new(workers));
     let config = if workers == 1 { timely::Config::thread() } else { timely::Config::process(workers) };
     let guards = timely::execute(config, move |worker| {
         // A worker that is gone would leave the others waiting for its progress: the process ends with the reason.
@@ -51,7 +41,7 @@ pub(crate) fn start_workers(workers: usize, pinned: bool) -> Result<(Links, Work
             // Some systems take it as a wish only.
             core_affinity::set_for_current(*core);
         }
-        peers.0[worker.index()].get_or_init(std::thread::current);
+        peers.join(worker.index());
         let slot = &receivers[worker.index()];
         let receiver = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(receiver) = receiver {
