@@ -30,6 +30,20 @@ impl Arena {
     /// Appends a string and gives its address.
     #[inline]
     pub(crate) fn push(&mut self, bytes: &[u8]) -> u32 {
+        let index = self.chunks.len().wrapping_sub(1);
+        if let Some(chunk) = self.chunks.last_mut()
+            && chunk.len() < CHUNK
+            && let Some((at, record)) = bytes::push_record::<UNIT>(chunk, bytes)
+        {
+            self.used += record;
+            return address(index, at);
+        }
+        self.push_long(bytes)
+    }
+
+    /// The same for a long one, and where there is little room.
+    #[inline(never)]
+    fn push_long(&mut self, bytes: &[u8]) -> u32 {
         let record = record(bytes.len());
         self.used += record;
         if self.chunks.last().is_none_or(|c| c.len() + record > CHUNK) {
@@ -58,7 +72,7 @@ impl Arena {
         while chunk.len() < at + record {
             chunk.push(0);
         }
-        ((index as u32) << UNIT_BITS) | (at / UNIT) as u32
+        address(index, at)
     }
 
     /// The string at an address.
@@ -111,6 +125,12 @@ impl Arena {
     pub(crate) fn bytes(&self) -> usize {
         self.chunks.iter().map(Vec::capacity).sum::<usize>() + self.chunks.capacity() * size_of::<Vec<u8>>()
     }
+}
+
+/// The address of what begins at a byte of a chunk.
+#[inline]
+fn address(chunk: usize, at: usize) -> u32 {
+    ((chunk as u32) << UNIT_BITS) | (at / UNIT) as u32
 }
 
 /// The bytes that a string of a length takes.

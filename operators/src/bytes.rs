@@ -68,6 +68,34 @@ pub(crate) fn append(to: &mut Vec<u8>, buffer: &[u8], range: Range<usize>) {
     }
 }
 
+/// Appends a string with its length in the byte before it, and zeros up to a multiple of `UNIT` bytes, if it is short and there
+/// is room for [`SHORT`] bytes: where it begins, and how many bytes it takes.
+#[inline]
+pub(crate) fn push_record<const UNIT: usize>(to: &mut Vec<u8>, bytes: &[u8]) -> Option<(usize, usize)> {
+    let (at, len) = (to.len(), bytes.len());
+    if len >= SHORT || to.capacity() - at < SHORT {
+        return None;
+    }
+    to.extend_from_slice(&[0; SHORT]);
+    let record: &mut [u8; SHORT] = to[at..].first_chunk_mut()?;
+    record[0] = len as u8;
+    // Two chunks that overlap.
+    match (bytes.first_chunk::<16>(), bytes.last_chunk::<16>(), bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        (Some(first), Some(last), ..) => {
+            record[1..17].copy_from_slice(first);
+            record[len - 15..=len].copy_from_slice(last);
+        }
+        (_, _, Some(first), Some(last)) => {
+            record[1..9].copy_from_slice(first);
+            record[len - 7..=len].copy_from_slice(last);
+        }
+        _ => record[1..].iter_mut().zip(bytes).for_each(|(to, byte)| *to = *byte),
+    }
+    let taken = (1 + len).next_multiple_of(UNIT);
+    to.truncate(at + taken);
+    Some((at, taken))
+}
+
 /// Appends integers, given as their bytes.
 #[inline]
 pub(crate) fn write<const N: usize>(out: &mut Vec<u8>, words: impl ExactSizeIterator<Item = [u8; N]>) {
