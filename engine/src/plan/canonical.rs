@@ -18,6 +18,7 @@ use datafusion::physical_expr::expressions::{
 };
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
+use super::one_zero::OneZero;
 use super::or_null::OrNull;
 use super::{Aggregate, AggregateFunction, NodeId, Op, Order, Plan, Relation, Watermark};
 
@@ -253,6 +254,8 @@ impl Text {
             self.call("is-not-null", [test.arg()]);
         } else if let Some(or_null) = expr.downcast_ref::<OrNull>() {
             self.call("or-null", [&or_null.0]);
+        } else if let Some(one_zero) = expr.downcast_ref::<OneZero>() {
+            self.call("one-zero", [&one_zero.0]);
         } else {
             self.unstable(&format!("{expr:?}"));
         }

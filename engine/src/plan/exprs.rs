@@ -12,6 +12,7 @@ use datafusion::logical_expr::{Expr, Operator};
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, IsNotNullExpr, IsNullExpr, Literal};
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr, create_physical_expr};
 
+use super::one_zero;
 use super::or_null::OrNull;
 use crate::error::{Error, Result};
 use crate::logical::is_or_null;
@@ -40,7 +41,7 @@ pub(crate) fn compile(expr: &Expr, schema: &DFSchema) -> Result<PExpr> {
             }
             _ => match any.downcast_ref::<ScalarFunctionExpr>() {
                 Some(call) if is_or_null(call.fun()) => Transformed::yes(Arc::new(OrNull(call.args()[0].clone()))),
-                _ => Transformed::no(inner),
+                _ => Transformed::yes(one_zero::compared(inner, schema.as_arrow())?),
             },
         })
     })?;

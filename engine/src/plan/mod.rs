@@ -7,6 +7,7 @@ pub(crate) mod evaluate;
 pub mod explain;
 pub(crate) mod exprs;
 pub mod lower;
+mod one_zero;
 mod or_null;
 
 use std::sync::Arc;

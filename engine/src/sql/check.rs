@@ -8,7 +8,6 @@ use arrow::error::ArrowError;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, Result};
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
     AggregateUDF, Distinct, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF, Volatility,
 };
@@ -22,7 +21,6 @@ use crate::plan::lower::AGGREGATES;
 pub(super) fn supported(plan: &LogicalPlan) -> Result<()> {
     plan.apply_with_subqueries(|node| {
         operator(node)?;
-        negated_in(node)?;
         node.apply_expressions(|expr| expr.apply(|inner| function(inner).map(|()| TreeNodeRecursion::Continue)))
     })?;
     Ok(())
@@ -125,53 +123,10 @@ fn operator(plan: &LogicalPlan) -> Result<()> {
     }
 }
 
-/// DataFusion's mark join, which a subquery beside `OR` becomes, says false where SQL says NULL. That is the same below
-/// `AND` and `OR` only: elsewhere the query is refused where NULL can come up.
-fn negated_in(plan: &LogicalPlan) -> Result<()> {
-    let LogicalPlan::Filter(filter) = plan else { return Ok(()) };
-    for conjunct in split_conjunction(&filter.predicate) {
-        if let Expr::InSubquery(test) = conjunct {
-            // DataFusion makes an equality with the outer row a key of the join, and forgets it where it asks for NULL.
-            if test.negated && !test.subquery.outer_ref_columns.is_empty() {
-                return refuse("NOT IN with a subquery that depends on the row; use NOT EXISTS");
-            }
-            continue;
-        }
-        marked(conjunct, true, filter.input.schema())?;
-    }
-    Ok(())
-}
-
-/// Refuses what may be NULL in `expr`; `plain` if only `AND` and `OR` stand above it.
-fn marked(expr: &Expr, plain: bool, schema: &DFSchema) -> Result<()> {
-    if let Expr::InSubquery(test) = expr
-        && (test.negated || !plain)
-        && (test.expr.nullable(schema)?
-            || test.subquery.subquery.schema().fields().iter().any(|field| field.is_nullable()))
-    {
-        return refuse(match test.negated {
-            true => "NOT IN (subquery) beside OR where NULLs may be compared; use NOT EXISTS",
-            false => "IN (subquery) below anything but AND and OR where NULLs may be compared; use EXISTS",
-        });
-    }
-    let plain = plain && matches!(expr, Expr::BinaryExpr(b) if matches!(b.op, Operator::And | Operator::Or));
-    expr.apply_children(|inner| marked(inner, plain, schema).map(|()| TreeNodeRecursion::Continue))?;
-    Ok(())
-}
-
 fn function(expr: &Expr) -> Result<()> {
     match expr {
         Expr::ScalarFunction(call) => volatile(&call.func).map_or(Ok(()), |message| refuse(&message)),
         Expr::AggregateFunction(call) => aggregate(&call.func).map_or(Ok(()), |message| refuse(&message)),
-        // One that depends on the row is checked by DataFusion.
-        Expr::ScalarSubquery(inner)
-            if inner.outer_ref_columns.is_empty() && inner.subquery.max_rows().is_none_or(|rows| rows > 1) =>
-        {
-            Err(DataFusionError::Plan(
-                "a subquery in the place of a value must give one row: use an aggregate without GROUP BY, or LIMIT 1"
-                    .into(),
-            ))
-        }
         Expr::Placeholder(placeholder) => {
             Err(DataFusionError::Plan(format!("there is no value for the placeholder {}", placeholder.id)))
         }

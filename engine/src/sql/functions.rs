@@ -16,8 +16,8 @@ use datafusion::prelude::SessionConfig;
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use datafusion::sql::sqlparser::ast::TableFactor;
 
-use super::guarded;
 use super::types::Types;
+use super::{guarded, shared_columns};
 use crate::logical::window_udf;
 
 /// A state with DataFusion's functions and ours; its optimizer and catalog are not used.
@@ -59,7 +59,7 @@ where
     T: Fn(&TableReference) -> Result<Arc<dyn TableSource>>,
 {
     pub(super) fn new(state: &'a SessionState, tables: T) -> Self {
-        Context { state, tables, relations: vec![Arc::new(PlainRelations)], types: Arc::new(Types) }
+        Context { state, tables, relations: vec![Arc::new(Relations)], types: Arc::new(Types) }
     }
 
     pub(super) fn sql_to_rel(&self) -> SqlToRel<'_, Self> {
@@ -156,15 +156,15 @@ where
     }
 }
 
-/// Refuses what DataFusion's planner reads over in a table's name.
+/// Refuses what DataFusion's planner reads over in a table's name, and plans the joins that it gets wrong.
 #[derive(Debug)]
-struct PlainRelations;
+struct Relations;
 
-impl RelationPlanner for PlainRelations {
+impl RelationPlanner for Relations {
     fn plan_relation(
         &self,
         relation: TableFactor,
-        _context: &mut dyn RelationPlannerContext,
+        context: &mut dyn RelationPlannerContext,
     ) -> Result<RelationPlanning> {
         let refuse = |what: &str| -> Result<Box<PlannedRelation>> { Err(DataFusionError::NotImplemented(what.into())) };
         if let TableFactor::Table { version, sample, with_hints, partitions, with_ordinality, .. } = &relation {
@@ -178,7 +178,7 @@ impl RelationPlanner for PlainRelations {
                 refuse("hints, partitions and ordinality after a table's name")?;
             }
         }
-        Ok(RelationPlanning::Original(Box::new(relation)))
+        shared_columns::plan(relation, context)
     }
 }
 

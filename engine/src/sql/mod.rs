@@ -16,10 +16,13 @@ mod optimize;
 mod or_null;
 mod parse;
 mod planner;
+mod precedence;
 mod pushdown;
+mod shared_columns;
 mod statement;
 mod timed;
 mod types;
+mod unnest;
 mod window;
 
 #[cfg(test)]

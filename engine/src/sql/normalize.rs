@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 
+use super::{precedence, shared_columns};
 use crate::error::{Error, Result};
 
 /// A function as called in the text.
@@ -51,6 +52,27 @@ impl VisitorMut for Normalize<'_> {
         if select.flavor == ast::SelectFlavor::FromFirstNoSelect && select.projection.is_empty() {
             select.projection.push(ast::SelectItem::Wildcard(ast::WildcardAdditionalOptions::default()));
         }
+        if let Err(message) = shared_columns::keep_named(select) {
+            let start = select.span().start;
+            return ControlFlow::Break(Error::user(message).at(
+                self.source,
+                start.line as usize,
+                start.column as usize,
+            ));
+        }
+        select.from.iter_mut().for_each(|from| shared_columns::enclose(from, false));
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut ast::TableFactor) -> ControlFlow<Error> {
+        if let ast::TableFactor::NestedJoin { table_with_joins, alias } = factor {
+            shared_columns::enclose(table_with_joins, alias.is_none());
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        precedence::mend(expr);
         ControlFlow::Continue(())
     }
 

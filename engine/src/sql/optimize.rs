@@ -9,16 +9,17 @@
 //! - `UnionsToFilter`: it merges branches by their text, for scans that cost more than ours;
 //! - `EliminateGroupByConstant`: a group without keys is the global group, which has a row even without input.
 
+use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use datafusion::common::Result;
+use arrow::datatypes::FieldRef;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, ExprSchema, Result};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
-use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
 use datafusion::optimizer::eliminate_filter::EliminateFilter;
@@ -31,16 +32,15 @@ use datafusion::optimizer::optimize_unions::OptimizeUnions;
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::propagate_empty_relation::PropagateEmptyRelation;
 use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
-use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
-use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
-use datafusion::optimizer::{Analyzer, Optimizer, OptimizerConfig, OptimizerContext, OptimizerRule};
+use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerConfig, OptimizerContext, OptimizerRule};
 
 use super::check;
 use super::or_null::null_where_it_fails;
 use super::pushdown::PushDownSafeFilter;
 use super::timed::{Timed, within};
+use super::unnest::{map_subquery, outer_mapped, unnest};
 use super::window::place_windows;
 use crate::plan::OnError;
 
@@ -97,12 +97,38 @@ impl OptimizerRule for CheckedSimplify {
     }
 }
 
-/// The plan with types made equal and windows placed: ready for [`optimize`].
+/// The plan with types made equal.
+pub(super) fn coerced(plan: LogicalPlan, options: &ConfigOptions) -> Result<LogicalPlan> {
+    let mut plan = TypeCoercion::new().analyze(plan, options)?;
+    // What a subquery knows of the rows around it may have got another type, which may change what stands there.
+    while let Some(retyped) = retyped(&plan)? {
+        plan = TypeCoercion::new().analyze(retyped, options)?;
+    }
+    Ok(plan)
+}
+
+/// The plan with each column of the rows around a subquery of the type that it has there; `None` if all are.
+fn retyped(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
+    let changes = Cell::new(false);
+    let plan = plan.clone().transform_down_with_subqueries(|node| {
+        let mut schema = DFSchema::empty();
+        node.inputs().iter().for_each(|input| schema.merge(input.schema()));
+        let change = |field: FieldRef, column: &Column| {
+            let now = schema.field_from_column(column).ok()?;
+            let changed = now.data_type() != field.data_type();
+            changes.set(changes.get() || changed);
+            changed.then(|| Expr::OuterReferenceColumn(now.clone(), column.clone()))
+        };
+        node.map_expressions(|expr| {
+            expr.transform_down(|inner| map_subquery(inner, |plan| outer_mapped(plan, &DFSchema::empty(), &change)))
+        })
+    })?;
+    Ok(changes.get().then_some(plan.data))
+}
+
+/// The plan with types made equal, windows placed and subqueries as joins: ready for [`optimize`].
 fn analyze(plan: LogicalPlan, options: &ConfigOptions) -> Result<LogicalPlan> {
-    static ANALYZER: OnceLock<Analyzer> = OnceLock::new();
-    let analyzer = ANALYZER.get_or_init(|| Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]));
-    let plan = analyzer.execute_and_check(plan, options, |_, _| {})?;
-    place_windows(plan)
+    unnest(place_windows(coerced(plan, options)?)?)
 }
 
 /// The optimised plan of a supported query, made within `most`.
@@ -115,13 +141,10 @@ pub(super) fn optimize(
     static OPTIMIZER: OnceLock<Optimizer> = OnceLock::new();
     let optimizer = OPTIMIZER.get_or_init(|| {
         Optimizer::with_rules(vec![
-            Arc::new(Timed(RewriteSetComparison::new())),
             Arc::new(Timed(OptimizeUnions::new())),
             Arc::new(Timed(CheckedSimplify { inner: SimplifyExpressions::new() })),
             Arc::new(Timed(ReplaceDistinctWithAggregate::new())),
             Arc::new(Timed(EliminateJoin::new())),
-            Arc::new(Timed(DecorrelatePredicateSubquery::new())),
-            Arc::new(Timed(ScalarSubqueryToJoin::new())),
             Arc::new(Timed(DecorrelateLateralJoin::new())),
             Arc::new(Timed(ExtractEquijoinPredicate::new())),
             Arc::new(Timed(EliminateDuplicatedExpr::new())),

@@ -16,7 +16,7 @@ use super::check;
 use super::functions::{self, Context};
 use super::guarded::guarded;
 use super::normalize::{Call, normalize};
-use super::optimize::optimize;
+use super::optimize::{coerced, optimize};
 use super::parse::{parse_query, parse_scalar};
 use super::statement::{ExplainKind, Query, Scalar};
 use crate::error::{Error, Result};
@@ -208,7 +208,8 @@ impl Planner {
         let start = query.ast.span().start;
         let checked = self.physical(&plan, Purpose::View, OnError::Fail);
         checked.map_err(|error| error.at(&query.source, start.line as usize, start.column as usize))?;
-        Ok(plan)
+        // The columns are of the types that their rows have.
+        Ok(coerced(plan, self.state.config_options())?)
     }
 
     /// The logical plan of one query.

@@ -77,6 +77,10 @@ impl PushDownSafeFilter {
                 conjuncts.push(predicate);
             }
         }
+        // An aggregate without GROUP BY has a row also where no row passes, so nothing may go below it.
+        if matches!(input.as_ref(), LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty()) {
+            return over(conjuncts, input).map(|plan| Transformed::new_transformed(plan, merged));
+        }
         let before = conjuncts.clone();
         let (pinned, free): (Vec<_>, Vec<_>) = conjuncts.into_iter().partition(|e| can_fail(e, input.schema()));
         let Some(predicate) = conjunction(free.clone()) else {

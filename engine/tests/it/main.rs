@@ -8,9 +8,11 @@
     reason = "tests end where they fail"
 )]
 
+mod answers;
 mod append;
 mod bad_input;
 mod host;
+mod judge;
 mod late_views;
 mod lives;
 mod lives_model;

@@ -9,6 +9,7 @@ use datafusion::physical_expr::expressions::{
     BinaryExpr, CaseExpr, CastExpr, Column, InListExpr, IsNotNullExpr, IsNullExpr, LikeExpr, Literal, NotExpr,
 };
 
+use crate::plan::one_zero::OneZero;
 use crate::plan::or_null::OrNull;
 use crate::plan::{Node, Op, Properties};
 
@@ -53,6 +54,7 @@ pub(crate) fn can_fail(expr: &Arc<dyn PhysicalExpr>, schema: &SchemaRef) -> bool
         || expr.is::<CaseExpr>()
         || expr.is::<InListExpr>()
         || expr.is::<LikeExpr>()
+        || expr.is::<OneZero>()
     {
         false
     } else if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {

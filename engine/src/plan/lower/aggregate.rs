@@ -1,7 +1,6 @@
 //! `GROUP BY` and aggregates.
 
 use arrow::datatypes::{Schema, SchemaRef};
-use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::expr::AggregateFunction as Call;
 use std::sync::Arc;
@@ -129,7 +128,11 @@ impl Lowering {
         };
         let argument = match &params.args[..] {
             // `count(*)` is `count(1)`.
-            [Expr::Literal(value, _)] if *function == AggregateFunction::Count && !value.is_null() => None,
+            [Expr::Literal(value, _)]
+                if *function == AggregateFunction::Count && !params.distinct && !value.is_null() =>
+            {
+                None
+            }
             [argument] => Some(exprs::compile(argument, schema)?),
             [] if *function == AggregateFunction::Count => None,
             _ => return Err(unsupported(&format!("{name}: {}() of several columns", func.name()))),
@@ -143,14 +146,7 @@ impl Lowering {
             function,
             AggregateFunction::Min | AggregateFunction::Max | AggregateFunction::BoolAnd | AggregateFunction::BoolOr
         );
-        let distinct = params.distinct && !idempotent && !constant(&argument, *function, &params.args);
+        let distinct = params.distinct && !idempotent;
         Ok(Pending { function: *function, argument, filter, distinct, name })
     }
-}
-
-/// `count(DISTINCT 1)` keeps its argument: it is 1 where there is a row.
-fn constant(argument: &Option<PExpr>, function: AggregateFunction, args: &[Expr]) -> bool {
-    function == AggregateFunction::Count
-        && argument.is_none()
-        && !args.iter().any(|arg| matches!(arg, Expr::Literal(ScalarValue::Null, _)))
 }
