@@ -13,11 +13,12 @@ use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arrow::datatypes::FieldRef;
+use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, ExprSchema, Result};
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::common::{Column, DFSchema, DataFusionError, ExprSchema, NullEquality, Result};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::{Expr, LogicalPlan, Operator, Projection, Union, cast};
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
@@ -71,6 +72,44 @@ impl OptimizerRule for OnlyDistinctToGroupBy {
     }
 }
 
+/// Equalities of a join's condition become its keys. DataFusion would make keys of `IS NOT DISTINCT FROM` as well, and say of the
+/// whole join that NULL matches NULL, which other rules forget or give to further keys: lowering makes keys of these.
+#[derive(Debug)]
+struct StrictKeys {
+    inner: ExtractEquijoinPredicate,
+}
+
+impl OptimizerRule for StrictKeys {
+    fn name(&self) -> &str {
+        "strict_keys"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.inner.apply_order()
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        let LogicalPlan::Join(mut join) = plan else { return self.inner.rewrite(plan, config) };
+        if join.null_equality == NullEquality::NullEqualsNull {
+            return Ok(Transformed::no(LogicalPlan::Join(join)));
+        }
+        let null_safe = |expr: &Expr| matches!(expr, Expr::BinaryExpr(test) if test.op == Operator::IsNotDistinctFrom);
+        let conditions = join.filter.clone().map(split_conjunction_owned).unwrap_or_default();
+        let (safe, strict): (Vec<_>, Vec<_>) = conditions.into_iter().partition(null_safe);
+        if safe.is_empty() {
+            return self.inner.rewrite(LogicalPlan::Join(join), config);
+        }
+        join.filter = conjunction(strict);
+        self.inner.rewrite(LogicalPlan::Join(join), config)?.map_data(|plan| match plan {
+            LogicalPlan::Join(mut join) => {
+                join.filter = conjunction(join.filter.into_iter().chain(safe));
+                Ok(LogicalPlan::Join(join))
+            }
+            other => Err(DataFusionError::Internal(format!("a join became {}", other.display()))),
+        })
+    }
+}
+
 /// DataFusion folds constants with arithmetic that wraps around: what would overflow is an error here.
 #[derive(Debug)]
 struct CheckedSimplify {
@@ -99,12 +138,39 @@ impl OptimizerRule for CheckedSimplify {
 
 /// The plan with types made equal.
 pub(super) fn coerced(plan: LogicalPlan, options: &ConfigOptions) -> Result<LogicalPlan> {
+    let plan = plan.transform_up_with_subqueries(decimals_beside_floats)?.data;
     let mut plan = TypeCoercion::new().analyze(plan, options)?;
     // What a subquery knows of the rows around it may have got another type, which may change what stands there.
     while let Some(retyped) = retyped(&plan)? {
         plan = TypeCoercion::new().analyze(retyped, options)?;
     }
     Ok(plan)
+}
+
+/// A union whose decimals are floats where another branch has floats, as everywhere else where the two meet. DataFusion would
+/// make decimals of the floats, and lose digits.
+fn decimals_beside_floats(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let LogicalPlan::Union(union) = plan else { return Ok(Transformed::no(plan)) };
+    let types = |column: usize| union.inputs.iter().map(move |input| input.schema().field(column).data_type());
+    let mixed: Vec<bool> = (0..union.schema.fields().len())
+        .map(|column| types(column).any(|t| t.is_floating()) && types(column).any(|t| t.is_decimal()))
+        .collect();
+    if !mixed.contains(&true) {
+        return Ok(Transformed::no(LogicalPlan::Union(union)));
+    }
+    let mut inputs = Vec::new();
+    for input in union.inputs {
+        let columns = input.schema().iter().zip(&mixed).map(|((relation, field), mixed)| {
+            let column = Expr::Column(Column::new(relation.cloned(), field.name()));
+            match *mixed && field.data_type().is_decimal() {
+                true => cast(column, DataType::Float64).alias_qualified(relation.cloned(), field.name()),
+                false => column,
+            }
+        });
+        let columns = columns.collect();
+        inputs.push(Arc::new(LogicalPlan::Projection(Projection::try_new(columns, input)?)));
+    }
+    Ok(Transformed::yes(LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?)))
 }
 
 /// The plan with each column of the rows around a subquery of the type that it has there; `None` if all are.
@@ -146,7 +212,7 @@ pub(super) fn optimize(
             Arc::new(Timed(ReplaceDistinctWithAggregate::new())),
             Arc::new(Timed(EliminateJoin::new())),
             Arc::new(Timed(DecorrelateLateralJoin::new())),
-            Arc::new(Timed(ExtractEquijoinPredicate::new())),
+            Arc::new(Timed(StrictKeys { inner: ExtractEquijoinPredicate::new() })),
             Arc::new(Timed(EliminateDuplicatedExpr::new())),
             Arc::new(Timed(EliminateFilter::new())),
             Arc::new(Timed(EliminateCrossJoin::new())),

@@ -378,9 +378,6 @@ impl Unnest {
         for test in matches {
             match test {
                 Match::Equal(expr) => {
-                    if right.null_safe {
-                        plan = filtered(plan, vec![value.clone().is_not_null()])?;
-                    }
                     on.push((expr, column(&right.value)));
                 }
                 Match::Compared(expr, op) => residual.push(binary(expr, op, column(&right.value))),
@@ -395,7 +392,12 @@ impl Unnest {
             }
         }
         let plan = LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(plan), alias.as_str())?);
-        on.extend(right.keys.iter().map(|(outer, name)| (outer.clone(), column(name))));
+        for (outer, name) in &right.keys {
+            match right.null_safe {
+                true => residual.push(binary(outer.clone(), Operator::IsNotDistinctFrom, column(name))),
+                false => on.push((outer.clone(), column(name))),
+            }
+        }
         for test in &right.residual {
             let qualified = test.clone().transform(|inner| {
                 Ok(match inner {
@@ -409,10 +411,8 @@ impl Unnest {
             });
             residual.push(qualified.data()?);
         }
-        let nulls = if right.null_safe { NullEquality::NullEqualsNull } else { NullEquality::NullEqualsNothing };
-        let (input, plan) = (Arc::new(input), Arc::new(plan));
-        let join = Join::try_new(input, plan, on, conjunction(residual), kind, JoinConstraint::On, nulls, false)?;
-        Ok((LogicalPlan::Join(join), alias))
+        let join = join(input, plan, on, conjunction(residual), kind)?;
+        Ok((join, alias))
     }
 
     /// A subquery of `input`'s rows as something to join.
@@ -771,8 +771,11 @@ impl Unnest {
         let inner = LogicalPlan::Projection(Projection::try_new(inner, Arc::new(plan))?);
         let inner = LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(inner), alias.as_str())?);
         let column = |name: &str| Expr::Column(Column::new(Some(alias.clone()), name));
-        let on = every.iter().cloned().map(Expr::Column).zip(domain.names.iter().map(|name| column(name))).collect();
-        let joined = join(relation, inner, on, None, JoinType::Left, NullEquality::NullEqualsNull)?;
+        let same = every
+            .iter()
+            .zip(&domain.names)
+            .map(|(outer, name)| binary(Expr::Column(outer.clone()), Operator::IsNotDistinctFrom, column(name)));
+        let joined = join(relation, inner, Vec::new(), conjunction(same), JoinType::Left)?;
         let mut exprs: Vec<Expr> = every.iter().cloned().map(Expr::Column).collect();
         for ((expr, name), (relation, field)) in aggregate.aggr_expr.iter().zip(&fields).zip(aggregate.schema.iter()) {
             let empty = over_no_rows(expr, aggregate)?;
@@ -830,15 +833,12 @@ impl Unnest {
         if of.null_aware {
             return refuse("NOT IN in a subquery that depends on the row around it");
         }
-        let mut on = Vec::new();
         if with_left && with_right {
-            on = left_columns
-                .iter()
-                .zip(&right_columns)
-                .map(|(l, r)| (Expr::Column(l.clone()), Expr::Column(r.clone())))
-                .collect();
+            conditions.extend(left_columns.iter().zip(&right_columns).map(|(left, right)| {
+                binary(Expr::Column(left.clone()), Operator::IsNotDistinctFrom, Expr::Column(right.clone()))
+            }));
         }
-        let joined = join(left, right, on, conjunction(conditions), of.join_type, NullEquality::NullEqualsNull)?;
+        let joined = join(left, right, Vec::new(), conjunction(conditions), of.join_type)?;
         // The domain once, then the join's own columns.
         let exprs = domain.names.iter().enumerate().map(|(i, name)| {
             let column = |columns: &[Column]| columns.get(i).cloned().map(Expr::Column);
@@ -898,20 +898,22 @@ fn nothing() -> LogicalPlan {
     })
 }
 
+/// A join whose keys match nothing where they are NULL. Those that do are conditions `IS NOT DISTINCT FROM`, for DataFusion's
+/// rules mix the two.
 fn join(
     left: LogicalPlan,
     right: LogicalPlan,
     on: Vec<(Expr, Expr)>,
     filter: Option<Expr>,
     kind: JoinType,
-    nulls: NullEquality,
 ) -> Result<LogicalPlan> {
     let (left, right) = (Arc::new(left), Arc::new(right));
+    let nulls = NullEquality::NullEqualsNothing;
     Ok(LogicalPlan::Join(Join::try_new(left, right, on, filter, kind, JoinConstraint::On, nulls, false)?))
 }
 
 fn cross(left: LogicalPlan, right: LogicalPlan) -> Result<LogicalPlan> {
-    join(left, right, Vec::new(), None, JoinType::Inner, NullEquality::NullEqualsNothing)
+    join(left, right, Vec::new(), None, JoinType::Inner)
 }
 
 fn filtered(input: LogicalPlan, tests: Vec<Expr>) -> Result<LogicalPlan> {

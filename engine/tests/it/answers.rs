@@ -151,6 +151,32 @@ fn exists_in_the_condition_of_an_outer_join() {
 }
 
 #[test]
+fn null_meets_null_only_where_it_is_asked_to() {
+    let script = "CREATE TABLE b (k INT, y INT);
+        CREATE TABLE c (k INT, e INT);
+        INSERT INTO b VALUES (1, 1), (NULL, NULL);
+        INSERT INTO c VALUES (1, 7), (NULL, 8);
+        SELECT c.e FROM b JOIN c ON b.y IS NOT DISTINCT FROM c.k;
+        SELECT c.e FROM b JOIN c ON b.y IS NOT DISTINCT FROM c.k WHERE b.k = c.k;
+        SELECT c.e, (SELECT count(*) FROM b) AS n FROM b JOIN c ON b.y IS NOT DISTINCT FROM c.k;
+        SELECT c.e FROM b AS a CROSS JOIN b JOIN c ON b.y IS NOT DISTINCT FROM c.k WHERE a.k = b.k;
+        SELECT b.k, c.e FROM b FULL JOIN c ON b.y IS NOT DISTINCT FROM c.k AND b.k = c.k";
+    let full: &[&str] = &["1 7", "NULL 8", "NULL NULL"];
+    let expected: [&[&str]; 5] = [&["7", "8"], &["7"], &["7 2", "8 2"], &["7"], full];
+    assert_eq!(answers(script), expected);
+}
+
+#[test]
+fn floats_beside_decimals_keep_their_digits() {
+    let script = "CREATE TABLE t (x INT, c DECIMAL(10, 2));
+        CREATE MATERIALIZED VIEW v AS SELECT avg(x) AS a FROM t UNION ALL SELECT c FROM t WHERE x = 1;
+        INSERT INTO t VALUES (1, 0.25), (0, 1), (0, 1);
+        SELECT CAST(a AS VARCHAR) AS a FROM v;";
+    let expected: [&[&str]; 1] = [&["0.25", "0.3333333333333333"]];
+    assert_eq!(answers(script), expected);
+}
+
+#[test]
 fn there_is_one_zero() {
     let script = "CREATE TABLE t (id INT, d DOUBLE);
         INSERT INTO t VALUES (1, 0.0), (2, '-0'), (3, 1.5);

@@ -8,9 +8,9 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::{JoinType, NullEquality};
-use datafusion::logical_expr::Join;
+use datafusion::common::{DFSchema, JoinType, NullEquality};
 use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{BinaryExpr, Expr, Join, Operator};
 
 use super::{Flow, Lowering, output_schema, place, unsupported};
 use crate::error::Result;
@@ -23,6 +23,8 @@ struct Side {
     /// The query's columns; what is behind them are keys that are expressions.
     width: usize,
     keys: Vec<usize>,
+    /// Which keys match nothing where they are NULL.
+    strict: Vec<bool>,
     names: SchemaRef,
     /// Whether some key can be NULL where that means no match.
     nullable: bool,
@@ -50,13 +52,24 @@ struct Spec<'a> {
 impl Lowering {
     pub(super) fn join(&mut self, join: &Join) -> Result<Flow> {
         let nulls_match = join.null_equality == NullEquality::NullEqualsNull;
-        let (left_keys, right_keys): (Vec<_>, Vec<_>) = join.on.iter().cloned().unzip();
+        let (mut left_keys, mut right_keys): (Vec<_>, Vec<_>) = join.on.iter().cloned().unzip();
+        let mut strict = vec![!nulls_match; join.on.len()];
+        let mut conditions = Vec::new();
+        for condition in join.filter.iter().flat_map(split_conjunction) {
+            match null_safe(condition, join.left.schema(), join.right.schema()) {
+                Some((left, right)) if !join.null_aware => {
+                    left_keys.push(left);
+                    right_keys.push(right);
+                    strict.push(false);
+                }
+                _ => conditions.push(condition),
+            }
+        }
         let both = !matches!(join.join_type, JoinType::Inner | JoinType::LeftSemi | JoinType::RightSemi);
-        let left = self.side(&join.left, &left_keys, nulls_match, both)?;
-        let right = self.side(&join.right, &right_keys, nulls_match, both)?;
+        let left = self.side(&join.left, &left_keys, &strict, both)?;
+        let right = self.side(&join.right, &right_keys, &strict, both)?;
         let both = join.left.schema().join(join.right.schema())?;
-        let conjuncts = join.filter.iter().flat_map(split_conjunction);
-        let residual = conjuncts.map(|expr| exprs::compile(expr, &both)).collect::<Result<Vec<_>>>()?;
+        let residual = conditions.into_iter().map(|expr| exprs::compile(expr, &both)).collect::<Result<Vec<_>>>()?;
         // The predicates see the query's columns; the nodes have keys behind them.
         let (lw, rw, ln) = (left.width, right.width, left.flow.exprs.len());
         let joined = |index: usize| if index < lw { index } else { ln + index - lw };
@@ -117,7 +130,7 @@ impl Lowering {
         &mut self,
         plan: &datafusion::logical_expr::LogicalPlan,
         keys: &[datafusion::logical_expr::Expr],
-        nulls_match: bool,
+        strict: &[bool],
         both: bool,
     ) -> Result<Side> {
         let mut flow = self.plan(plan)?;
@@ -126,16 +139,17 @@ impl Lowering {
         let node_schema = self.builder.schema(flow.node).clone();
         let mut columns = Vec::new();
         let mut nullable = false;
-        for key in super::compile_all(keys, plan.schema())? {
-            let key = exprs::substitute(&key, &flow.exprs)?;
-            nullable |= !nulls_match && key.nullable(&node_schema)?;
+        for (key, strict) in super::compile_all(keys, plan.schema())?.iter().zip(strict) {
+            let key = exprs::substitute(key, &flow.exprs)?;
+            nullable |= *strict && key.nullable(&node_schema)?;
             columns.push(place(&mut flow.exprs, key));
         }
         let mut fields: Vec<Field> = output_schema(plan).fields().iter().map(|f| f.as_ref().clone()).collect();
         for (i, expr) in flow.exprs.iter().enumerate().skip(width) {
             fields.push(Field::new(format!("__key_{i}"), expr.data_type(&node_schema)?, true));
         }
-        Ok(Side { flow, width, keys: columns, names: Arc::new(Schema::new(fields)), nullable, both })
+        let names = Arc::new(Schema::new(fields));
+        Ok(Side { flow, width, keys: columns, strict: strict.to_vec(), names, nullable, both })
     }
 
     /// A side as a node; `no_nulls` leaves out the rows with a NULL key, which match nothing.
@@ -148,7 +162,7 @@ impl Lowering {
         }
         if no_nulls && side.nullable {
             let schema = self.builder.schema(flow.node).clone();
-            for key in &side.keys {
+            for (key, _) in side.keys.iter().zip(&side.strict).filter(|(_, strict)| **strict) {
                 let key = flow.exprs[*key].clone();
                 let test = exprs::is_not_null(key.clone());
                 if key.nullable(&schema)? && !flow.predicates.contains(&test) {
@@ -285,6 +299,23 @@ impl Lowering {
         let mut fields: Vec<_> = spec.left.names.fields()[..spec.left.width].to_vec();
         fields.push(Arc::new(Field::new("mark", DataType::Boolean, true)));
         self.union(parts, &Arc::new(Schema::new(fields)))
+    }
+}
+
+/// `left IS NOT DISTINCT FROM right`, each over columns of its side alone: a key that matches where both are NULL.
+fn null_safe(condition: &Expr, left: &DFSchema, right: &DFSchema) -> Option<(Expr, Expr)> {
+    let Expr::BinaryExpr(BinaryExpr { left: one, op: Operator::IsNotDistinctFrom, right: two }) = condition else {
+        return None;
+    };
+    let of = |expr: &Expr, schema: &DFSchema| {
+        let columns = expr.column_refs();
+        !columns.is_empty() && columns.into_iter().all(|column| schema.has_column(column))
+    };
+    let (one, two) = (one.as_ref(), two.as_ref());
+    match () {
+        () if of(one, left) && of(two, right) => Some((one.clone(), two.clone())),
+        () if of(one, right) && of(two, left) => Some((two.clone(), one.clone())),
+        () => None,
     }
 }
 

@@ -563,7 +563,7 @@ impl<'a> Generator<'a> {
 
     /// A query within an expression, which may use the columns around it.
     fn subquery(&mut self, scope: &Scope, kinds: &[Kind]) -> String {
-        let outer = if self.chance(0.6) { scope.columns.clone() } else { Vec::new() };
+        let outer = if self.chance(0.6) { around(scope) } else { Vec::new() };
         let depth = self.below(2);
         let (from, columns) = self.from(0);
         let inner = Scope { columns: columns.clone(), outer: outer.clone() };
@@ -602,7 +602,7 @@ impl<'a> Generator<'a> {
 
     /// A query of one row.
     fn scalar_subquery(&mut self, scope: &Scope, kind: Kind) -> String {
-        let outer = if self.chance(0.7) { scope.columns.clone() } else { Vec::new() };
+        let outer = if self.chance(0.7) { around(scope) } else { Vec::new() };
         let (from, columns) = self.from(0);
         let of = Scope { columns: columns.clone(), outer: Vec::new() };
         let value = match kind {
@@ -621,6 +621,11 @@ impl<'a> Generator<'a> {
         };
         format!("(SELECT {value} FROM {from}{wheres})")
     }
+}
+
+/// What a subquery may use: no aggregates, which no engine here takes in WHERE, also where they are of the query around.
+fn around(scope: &Scope) -> Vec<Column> {
+    scope.columns.iter().filter(|column| !column.text.contains('(')).cloned().collect()
 }
 
 fn numbered(kinds: &[Kind]) -> Vec<(String, Kind)> {
