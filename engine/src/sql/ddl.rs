@@ -15,14 +15,6 @@ use super::statement::{Trigger, WatermarkClause};
 use crate::error::{Error, Result};
 use crate::logical::parse_duration;
 
-/// A name as it is meant: lower case unless quoted.
-pub(super) fn name(ident: ast::Ident) -> String {
-    match ident.quote_style {
-        Some(_) => ident.value,
-        None => ident.value.to_lowercase(),
-    }
-}
-
 /// What stands between the parentheses of `CREATE TABLE`.
 #[derive(Default)]
 pub(super) struct Declared {

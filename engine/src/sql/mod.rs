@@ -7,6 +7,7 @@ mod functions;
 #[cfg(test)]
 pub(crate) mod golden;
 mod guarded;
+mod ident;
 mod interval;
 pub(crate) mod limits;
 #[cfg(test)]

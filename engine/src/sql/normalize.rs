@@ -81,7 +81,7 @@ impl VisitorMut for Normalize<'_> {
             && let [.., last] = &function.name.0[..]
             && let Some(ident) = last.as_ident()
         {
-            let name = super::ddl::name(ident.clone());
+            let name = super::ident::name(ident.clone());
             self.calls.push(Call { name, place: ident.span.start, over: function.over.is_some() });
         }
         if let Expr::CompoundFieldAccess { root, access_chain } = expr {
@@ -92,7 +92,7 @@ impl VisitorMut for Normalize<'_> {
                     AccessExpr::Dot(Expr::Identifier(_)) if names => {}
                     AccessExpr::Dot(field) => {
                         if let Expr::Identifier(ident) = field {
-                            let name = super::ddl::name(ident.clone());
+                            let name = super::ident::name(ident.clone());
                             *field = Expr::Value(Value::SingleQuotedString(name).with_span(ident.span));
                         }
                     }

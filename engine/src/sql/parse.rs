@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan
 use headwater_connectors::OutputMode;
 
 use super::ddl::{self, Declared};
+use super::ident;
 use super::interval::interval_micros;
 use super::limits;
 use super::statement::*;
@@ -80,7 +81,7 @@ fn scalar(text: &str) -> Result<(Scalar, Option<String>)> {
     let mut ast = parser.with(|p| p.parse_expr_with_alias())?;
     limits::flatten(&mut ast.expr);
     parser.end()?;
-    let alias = ast.alias.map(ddl::name);
+    let alias = ast.alias.map(ident::name);
     Ok((Scalar { ast: ast.expr, source: parser.source }, alias))
 }
 
@@ -207,7 +208,7 @@ impl StatementParser {
         if self.parser.peek_token().token == Token::Period {
             return Err(self.error_at(place, "names have one part: there are no schemas or catalogs"));
         }
-        Ok(ddl::name(ident))
+        Ok(ident::name(ident))
     }
 
     fn query(&mut self) -> Result<Query> {
@@ -366,7 +367,7 @@ impl StatementParser {
                 nullable = false;
             } else if self.eat(&["PRIMARY", "KEY"]) {
                 self.eat(&["NOT", "ENFORCED"]);
-                declared.primary_key.push((ddl::name(name.clone()), place));
+                declared.primary_key.push((ident::name(name.clone()), place));
             } else if !self.eat(&["NULL"]) {
                 break;
             }
@@ -375,17 +376,17 @@ impl StatementParser {
             Token::Comma | Token::RParen => {}
             _ => return Err(self.expected("',' or ')' after the column's type (or NOT NULL)")),
         }
-        declared.columns.push(ddl::Column { name: ddl::name(name), data_type, nullable, place: type_place });
+        declared.columns.push(ddl::Column { name: ident::name(name), data_type, nullable, place: type_place });
         Ok(())
     }
 
     fn watermark(&mut self) -> Result<WatermarkClause> {
         self.expect(&["WATERMARK", "FOR"])?;
-        let column = ddl::name(self.with(|p| p.parse_identifier())?);
+        let column = ident::name(self.with(|p| p.parse_identifier())?);
         self.expect(&["AS"])?;
         let place = self.place();
         let wrong = format!("write WATERMARK FOR {column} AS {column} - INTERVAL '10' SECOND, or AS {column}");
-        let is_column = |expr: &ast::Expr| matches!(expr, ast::Expr::Identifier(i) if ddl::name(i.clone()) == column);
+        let is_column = |expr: &ast::Expr| matches!(expr, ast::Expr::Identifier(i) if ident::name(i.clone()) == column);
         let delay = match self.with(|p| p.parse_expr())? {
             expr if is_column(&expr) => 0,
             ast::Expr::BinaryOp { left, op: ast::BinaryOperator::Minus, right } if is_column(&left) => {
@@ -590,8 +591,11 @@ impl StatementParser {
             && !matches!(self.word(1).as_deref(), Some("SELECT" | "WITH" | "VALUES"));
         if is_list {
             self.parser.advance_token();
-            columns =
-                self.with(|p| p.parse_comma_separated(Parser::parse_identifier))?.into_iter().map(ddl::name).collect();
+            columns = self
+                .with(|p| p.parse_comma_separated(Parser::parse_identifier))?
+                .into_iter()
+                .map(ident::name)
+                .collect();
             self.with(|p| p.expect_token(&Token::RParen))?;
         }
         match self.word(0).as_deref() {

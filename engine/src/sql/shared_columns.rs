@@ -15,9 +15,10 @@ use datafusion::sql::sqlparser::ast::{
     self, Ident, Join, JoinConstraint, JoinOperator, Select, SelectItem, TableFactor, TableWithJoins, VisitMut,
     VisitorMut,
 };
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::parser::Parser;
 
-use super::ddl;
-use super::parse::parse_query;
+use super::ident;
 
 /// The kind of a join that has such columns, and what it is joined by.
 fn shares(join: &Join) -> Option<(JoinType, &JoinConstraint)> {
@@ -103,7 +104,7 @@ pub(super) fn keep_named(select: &mut Select) -> std::result::Result<(), String>
 }
 
 fn same(one: &Ident, other: &Ident) -> bool {
-    ddl::name(one.clone()) == ddl::name(other.clone())
+    ident::name(one.clone()) == ident::name(other.clone())
 }
 
 /// The name by which a table's columns are known.
@@ -118,12 +119,12 @@ fn alias(factor: &TableFactor) -> Option<Ident> {
 }
 
 fn copied(column: &Ident) -> Ident {
-    Ident::with_quote('"', format!("__own_{}", ddl::name(column.clone())))
+    Ident::with_quote('"', format!("__own_{}", ident::name(column.clone())))
 }
 
 /// `(SELECT *, column AS copy FROM factor) AS table`.
 fn with_copy(factor: TableFactor, table: &Ident, column: &Ident) -> Option<TableFactor> {
-    let mut query = parse_query("SELECT * FROM t").ok()?.ast;
+    let mut query = Parser::new(&GenericDialect {}).try_with_sql("SELECT * FROM t").ok()?.parse_query().ok()?;
     let ast::SetExpr::Select(select) = query.body.as_mut() else { return None };
     select
         .projection
