@@ -63,6 +63,7 @@ impl DataFrame {
     ) -> Result<DataFrame> {
         let built = step(LogicalPlanBuilder::from(self.plan.clone())).and_then(LogicalPlanBuilder::build);
         let plan = built.map_err(|e| Error::from_datafusion(&e, ""))?;
+        let plan = self.session.planner().coerced(plan)?;
         Ok(DataFrame { plan, ..self.clone() })
     }
 

@@ -16,9 +16,10 @@ use std::time::Duration;
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, DataFusionError, ExprSchema, NullEquality, Result};
+use datafusion::common::{Column, DFSchema, DataFusionError, ExprSchema, NullEquality, Result, ScalarValue};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{Expr, LogicalPlan, Operator, Projection, Union, cast};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, Projection, Union, cast, lit};
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
@@ -147,10 +148,47 @@ pub(super) fn coerced(plan: LogicalPlan, options: &ConfigOptions) -> Result<Logi
     Ok(plan)
 }
 
-/// A union whose decimals are floats where another branch has floats, as everywhere else where the two meet. DataFusion would
-/// make decimals of the floats, and lose digits.
+/// Decimals are floats where they share a column or an expression with floats, as in arithmetic. DataFusion would make decimals of
+/// the floats, and lose digits.
 fn decimals_beside_floats(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    let LogicalPlan::Union(union) = plan else { return Ok(Transformed::no(plan)) };
+    if let LogicalPlan::Union(union) = plan {
+        return union_beside_floats(union);
+    }
+    let mut schema = DFSchema::empty();
+    plan.inputs().iter().for_each(|input| schema.merge(input.schema()));
+    let preserver = NamePreserver::new(&plan);
+    plan.map_expressions(|expr| {
+        let name = preserver.save(&expr);
+        let expr = expr.transform_up(|inner| Ok(one_of_beside_floats(inner, &schema)))?;
+        Ok(expr.update_data(|expr| name.restore(expr)))
+    })
+}
+
+/// An expression that gives one of several.
+fn one_of_beside_floats(mut expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+    let mut branches: Vec<&mut Expr> = match &mut expr {
+        Expr::Case(case) => {
+            let thens = case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
+            thens.chain(case.else_expr.iter_mut().map(AsMut::as_mut)).collect()
+        }
+        Expr::ScalarFunction(call) if ["coalesce", "nvl", "greatest", "least"].contains(&call.func.name()) => {
+            call.args.iter_mut().collect()
+        }
+        _ => return Transformed::no(expr),
+    };
+    let types: Vec<DataType> = branches.iter().flat_map(|branch| branch.get_type(schema)).collect();
+    let mixed = types.iter().any(DataType::is_floating) && types.iter().any(DataType::is_decimal);
+    if !mixed || types.len() < branches.len() {
+        return Transformed::no(expr);
+    }
+    for (branch, _) in branches.iter_mut().zip(&types).filter(|(_, data_type)| data_type.is_decimal()) {
+        let decimal = std::mem::replace(*branch, lit(ScalarValue::Null));
+        **branch = cast(decimal, DataType::Float64);
+    }
+    Transformed::yes(expr)
+}
+
+fn union_beside_floats(union: Union) -> Result<Transformed<LogicalPlan>> {
     let types = |column: usize| union.inputs.iter().map(move |input| input.schema().field(column).data_type());
     let mixed: Vec<bool> = (0..union.schema.fields().len())
         .map(|column| types(column).any(|t| t.is_floating()) && types(column).any(|t| t.is_decimal()))

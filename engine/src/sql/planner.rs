@@ -266,6 +266,11 @@ impl Planner {
         Ok(Arc::new(Schema::new(fields)))
     }
 
+    /// The plan with columns of the types that their rows have.
+    pub fn coerced(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        shielded(|| Ok(coerced(plan, self.state.config_options())?))
+    }
+
     /// The optimised plan.
     pub fn optimized(&self, plan: &LogicalPlan, on_error: OnError) -> Result<LogicalPlan> {
         shielded(|| {

@@ -87,6 +87,18 @@ fn a_view_has_the_types_of_its_rows() {
 }
 
 #[test]
+fn so_has_a_frame() {
+    let session = Session::new().unwrap();
+    session.execute("CREATE TABLE a (x INT); CREATE TABLE b (x BIGINT); INSERT INTO b VALUES (5000000000)").unwrap();
+    let both = session.table("a").unwrap().union_all(&session.table("b").unwrap()).unwrap();
+    assert_eq!(*both.schema().field(0).data_type(), headwater::arrow::datatypes::DataType::Int64);
+    both.create_view("u").unwrap();
+    session.execute("INSERT INTO a VALUES (1)").unwrap();
+    let sum = session.sql("SELECT sum(x) AS s FROM u").unwrap().collect().unwrap();
+    assert_eq!(oracle::texts(&sum, None), [["5000000001"]]);
+}
+
+#[test]
 fn any_and_all_over_the_same_table() {
     let script = "CREATE TABLE t (id INT, v INT);
         INSERT INTO t VALUES (1, 10), (2, 20), (3, 30), (4, NULL);
@@ -171,8 +183,11 @@ fn floats_beside_decimals_keep_their_digits() {
     let script = "CREATE TABLE t (x INT, c DECIMAL(10, 2));
         CREATE MATERIALIZED VIEW v AS SELECT avg(x) AS a FROM t UNION ALL SELECT c FROM t WHERE x = 1;
         INSERT INTO t VALUES (1, 0.25), (0, 1), (0, 1);
-        SELECT CAST(a AS VARCHAR) AS a FROM v;";
-    let expected: [&[&str]; 1] = [&["0.25", "0.3333333333333333"]];
+        SELECT CAST(a AS VARCHAR) AS a FROM v;
+        SELECT CAST(coalesce(avg(x), sum(c)) AS VARCHAR) AS a FROM t;
+        SELECT CAST(CASE WHEN count(*) > 1 THEN avg(x) ELSE sum(c) END AS VARCHAR) AS a FROM t GROUP BY x > 5;";
+    let third: &[&str] = &["0.3333333333333333"];
+    let expected: [&[&str]; 3] = [&["0.25", "0.3333333333333333"], third, third];
     assert_eq!(answers(script), expected);
 }
 
