@@ -9,6 +9,10 @@ pub type Time = u64;
 /// The smallest time: what a static table's rows are stamped with.
 pub const SINCE_EVER: Time = 0;
 
+/// The first time at which rows of a stream can be, later than [`SINCE_EVER`]: what is there without any of them, like the
+/// total of nothing, is there since ever.
+pub const STREAM_START: Time = SINCE_EVER + 1;
+
 const SHIFT: u64 = 1 << 63;
 
 /// The time of an instant given in microseconds since the UTC epoch.

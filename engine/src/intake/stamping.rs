@@ -10,7 +10,7 @@ use headwater_connectors::{Changes, Rejected};
 use headwater_operators::Updates;
 use headwater_operators::clock::Clock;
 use headwater_operators::stamp::{self, Arrival, CutBy, Cuts, Follower, NO_TIME, SessionTime, StampConfig, Stamper};
-use headwater_operators::time::{SINCE_EVER, Time, from_micros};
+use headwater_operators::time::{SINCE_EVER, STREAM_START, Time, from_micros};
 
 use super::history::{FeedKind, History};
 use crate::columns::{Columns, event_times};
@@ -93,6 +93,7 @@ impl Intake {
         history: Option<History>,
     ) -> Self {
         let (feed, late_feed) = (sequencer.number(), sequencer.number());
+        let begins = if matches!(stamping, Stamping::Static) { SINCE_EVER } else { STREAM_START };
         Intake {
             table: table.to_owned(),
             stamping,
@@ -101,7 +102,7 @@ impl Intake {
             feed,
             late_feed,
             in_flight: Arc::default(),
-            frontier: Some(SINCE_EVER),
+            frontier: Some(begins),
             splits: HashMap::new(),
             positions: HashMap::new(),
             counts: IntakeCounts::default(),

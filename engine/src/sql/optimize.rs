@@ -18,7 +18,7 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DataFusionError, ExprSchema, NullEquality, Result, ScalarValue};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::utils::{conjunction, merge_schema, split_conjunction_owned};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, Projection, Union, cast, lit};
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
@@ -154,8 +154,7 @@ fn decimals_beside_floats(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>>
     if let LogicalPlan::Union(union) = plan {
         return union_beside_floats(union);
     }
-    let mut schema = DFSchema::empty();
-    plan.inputs().iter().for_each(|input| schema.merge(input.schema()));
+    let schema = merge_schema(&plan.inputs());
     let preserver = NamePreserver::new(&plan);
     plan.map_expressions(|expr| {
         let name = preserver.save(&expr);
@@ -215,8 +214,7 @@ fn union_beside_floats(union: Union) -> Result<Transformed<LogicalPlan>> {
 fn retyped(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
     let changes = Cell::new(false);
     let plan = plan.clone().transform_down_with_subqueries(|node| {
-        let mut schema = DFSchema::empty();
-        node.inputs().iter().for_each(|input| schema.merge(input.schema()));
+        let schema = merge_schema(&node.inputs());
         let change = |field: FieldRef, column: &Column| {
             let now = schema.field_from_column(column).ok()?;
             let changed = now.data_type() != field.data_type();

@@ -206,10 +206,13 @@ impl Planner {
         let plan = plan.map_err(|error| Error::from_datafusion(&error, &query.source))?;
         // What only shows later is found now, while the text is at hand.
         let start = query.ast.span().start;
-        let checked = self.physical(&plan, Purpose::View, OnError::Fail);
-        checked.map_err(|error| error.at(&query.source, start.line as usize, start.column as usize))?;
-        // The columns are of the types that their rows have.
-        Ok(coerced(plan, self.state.config_options())?)
+        let checked = || -> Result<LogicalPlan> {
+            // The columns are of the types that their rows have.
+            let plan = coerced(plan, self.state.config_options())?;
+            self.physical(&plan, Purpose::View, OnError::Fail)?;
+            Ok(plan)
+        };
+        checked().map_err(|error| error.at(&query.source, start.line as usize, start.column as usize))
     }
 
     /// The logical plan of one query.

@@ -44,6 +44,32 @@ fn an_aggregate_without_groups_has_a_row_wherever_it_stands() {
 }
 
 #[test]
+fn what_holds_without_rows_is_there_before_any_came() {
+    for event_time in ["", ", ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '5' SECOND"] {
+        let script = format!(
+            "CREATE TABLE t (a BIGINT{event_time});
+            CREATE MATERIALIZED VIEW n AS SELECT count(*) AS n, sum(a) AS s FROM t;
+            CREATE MATERIALIZED VIEW m AS SELECT n + 1 AS m FROM n;
+            CREATE MATERIALIZED VIEW u AS SELECT 1 AS one UNION ALL SELECT a FROM t;
+            CREATE MATERIALIZED VIEW l AS SELECT x.b, t.a FROM (VALUES (1), (2)) AS x(b) LEFT JOIN t ON x.b = t.a;
+            SELECT * FROM n; SELECT * FROM m; SELECT * FROM u; SELECT * FROM l; SELECT count(*) AS n, sum(a) AS s FROM t"
+        );
+        let empty: [&[&str]; 5] = [&["0 NULL"], &["1"], &["1"], &["1 NULL", "2 NULL"], &["0 NULL"]];
+        assert_eq!(answers(&script), empty, "{script}");
+    }
+    let script = "CREATE TABLE t (a BIGINT);
+        CREATE MATERIALIZED VIEW n AS SELECT count(*) AS n, sum(a) AS s FROM t;
+        CREATE MATERIALIZED VIEW l AS SELECT x.b, t.a FROM (VALUES (1), (2)) AS x(b) LEFT JOIN t ON x.b = t.a;
+        SELECT * FROM n;
+        INSERT INTO t VALUES (2);
+        SELECT * FROM n; SELECT * FROM l;
+        DELETE FROM t WHERE a = 2;
+        SELECT * FROM n; SELECT * FROM l";
+    let expected: [&[&str]; 5] = [&["0 NULL"], &["1 2"], &["1 NULL", "2 2"], &["0 NULL"], &["1 NULL", "2 NULL"]];
+    assert_eq!(answers(script), expected);
+}
+
+#[test]
 fn constants_are_counted_once() {
     let script = "CREATE TABLE t (g BIGINT, a BIGINT);
         CREATE MATERIALIZED VIEW v AS SELECT g, count(DISTINCT 'x') AS one, sum(a) AS s FROM t GROUP BY g;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::clock::Clock;
 use crate::stamp::cuts::Replay;
 use crate::stamp::{Counts, Cut, CutLog, Cuts, FollowerSplit, FollowerState, SplitCuts, Stamped};
-use crate::time::{SINCE_EVER, Time, from_micros};
+use crate::time::{STREAM_START, Time, from_micros};
 use crate::updates::{Payload, Updates};
 
 /// A session's largest event-time frontier, shared by its tables. Clones are one.
@@ -30,7 +30,7 @@ impl SessionTime {
         self.largest.fetch_max(frontier, Ordering::SeqCst);
     }
 
-    /// The largest frontier reported; [`SINCE_EVER`] before there is one.
+    /// The largest frontier reported; [`SINCE_EVER`](crate::time::SINCE_EVER) before there is one.
     pub fn get(&self) -> Time {
         self.largest.load(Ordering::SeqCst)
     }
@@ -124,7 +124,7 @@ impl<D: Payload> Follower<D> {
             replaying: BTreeSet::new(),
             recorded: BTreeSet::new(),
             done: Vec::new(),
-            next: SINCE_EVER,
+            next: STREAM_START,
             largest: None,
             counts: Counts::default(),
             closed: false,
@@ -141,7 +141,7 @@ impl<D: Payload> Follower<D> {
     pub fn resume(follow: Follow, record: bool, state: FollowerState, cuts: Cuts) -> Self {
         let mut follower = Follower::new(follow, record);
         let FollowerState { splits, next, largest, counts } = state;
-        (follower.next, follower.largest, follower.counts) = (next, largest, counts);
+        (follower.next, follower.largest, follower.counts) = (next.max(STREAM_START), largest, counts);
         for FollowerSplit { name, rows, offset, ended } in splits {
             let number = follower.add_split(&name);
             let split = &mut follower.splits[number as usize];

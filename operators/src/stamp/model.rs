@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::stamp::{NO_TIME, StampConfig};
-use crate::time::{Time, from_micros, to_micros};
+use crate::time::{SINCE_EVER, STREAM_START, Time, from_micros, to_micros};
 
 /// A table, by the rule.
 pub(super) struct Model {
@@ -31,7 +31,7 @@ pub(super) struct Split {
 
 impl Model {
     pub fn new(config: StampConfig) -> Self {
-        Model { config, splits: Vec::new(), stamps: BTreeMap::new(), rejected: Vec::new(), shown: 0 }
+        Model { config, splits: Vec::new(), stamps: BTreeMap::new(), rejected: Vec::new(), shown: STREAM_START }
     }
 
     /// The table's frontier, for lateness and for stamps.
@@ -42,7 +42,7 @@ impl Model {
             return frontiers.reduce(|a, b| (a.0.min(b.0), a.1.min(b.1))).unwrap();
         }
         let ends = self.splits.iter().map(|s| (s.frontier, s.next.max(s.frontier).max(s.largest.map_or(0, |l| l + 1))));
-        ends.reduce(|a, b| (a.0.max(b.0), a.1.max(b.1))).unwrap_or((0, 0))
+        ends.reduce(|a, b| (a.0.max(b.0), a.1.max(b.1))).unwrap_or((SINCE_EVER, STREAM_START))
     }
 
     pub fn add_split(&mut self, now: i64, begins: Option<i64>) {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::stamp::cuts::Replay;
 use crate::stamp::state::{OpenSegment, SplitState};
 use crate::stamp::{Arrival, Changes, Cut, NO_TIME, Reason, Rejected, SplitCuts};
-use crate::time::{SINCE_EVER, Time, from_micros, to_micros};
+use crate::time::{SINCE_EVER, STREAM_START, Time, from_micros, to_micros};
 use crate::updates::{Payload, Updates};
 
 /// What stamping needs to know of its table.
@@ -86,7 +86,7 @@ pub(super) struct Split<D> {
 impl<D: Payload> Split<D> {
     /// A split that has not spoken.
     pub fn new() -> Self {
-        Split::from_rest(Rest { high: SINCE_EVER, next: SINCE_EVER, largest: None, rows: 0, offset: 0 })
+        Split::from_rest(Rest { high: SINCE_EVER, next: STREAM_START, largest: None, rows: 0, offset: 0 })
     }
 
     /// A split that goes on after a rest.

@@ -8,7 +8,7 @@ use crate::stamp::split::{Rest, Rules, Split};
 use crate::stamp::{
     Arrival, Counts, CutBy, Cuts, Rejected, SplitCuts, SplitState, StampConfig, Stamped, StamperState, Standing,
 };
-use crate::time::{SINCE_EVER, Time, from_micros};
+use crate::time::{SINCE_EVER, STREAM_START, Time, from_micros};
 use crate::updates::{Payload, Updates};
 
 /// Batches smaller than this are joined with their neighbours before they are given out.
@@ -132,9 +132,9 @@ impl<D: Payload> Stamper<D> {
             closed: false,
             highs: BTreeSet::new(),
             bounds: BTreeSet::new(),
-            top: (SINCE_EVER, SINCE_EVER),
+            top: (SINCE_EVER, STREAM_START),
             largest: None,
-            shown: SINCE_EVER,
+            shown: STREAM_START,
             waiting: BTreeSet::new(),
             uncut: BTreeSet::new(),
             recorded: BTreeSet::new(),

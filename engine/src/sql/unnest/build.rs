@@ -72,6 +72,13 @@ pub(super) fn plan_columns(schema: &DFSchema) -> Vec<Expr> {
     schema.columns().into_iter().map(Expr::Column).collect()
 }
 
+/// The plan with a further column that is true in every row.
+pub(super) fn with_true(plan: LogicalPlan, name: &str) -> Result<LogicalPlan> {
+    let mut exprs = plan_columns(plan.schema());
+    exprs.push(lit(true).alias(name));
+    Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(plan))?))
+}
+
 /// The plan with the columns of `schema` alone.
 pub(super) fn restored(plan: LogicalPlan, schema: &DFSchemaRef) -> Result<LogicalPlan> {
     if plan.schema().fields().len() == schema.fields().len() {
@@ -86,11 +93,15 @@ pub(super) fn renamed(
     exprs: impl Iterator<Item = Expr>,
     schema: &DFSchemaRef,
 ) -> Result<LogicalPlan> {
-    let named = exprs.zip(schema.iter()).map(|(expr, (relation, field))| match &expr {
+    Ok(LogicalPlan::Projection(Projection::try_new(named(exprs, schema).collect(), Arc::new(plan))?))
+}
+
+/// Expressions named as the columns of `schema`.
+pub(super) fn named(exprs: impl Iterator<Item = Expr>, schema: &DFSchemaRef) -> impl Iterator<Item = Expr> {
+    exprs.zip(schema.iter()).map(|(expr, (relation, field))| match &expr {
         Expr::Column(column) if column.relation.as_ref() == relation && column.name == *field.name() => expr,
         _ => expr.alias_qualified(relation.cloned(), field.name()),
-    });
-    Ok(LogicalPlan::Projection(Projection::try_new(named.collect(), Arc::new(plan))?))
+    })
 }
 
 /// What an aggregate gives over no rows.

@@ -11,7 +11,7 @@ use datafusion::logical_expr::{
     Aggregate, Distinct, Expr, Join, LogicalPlan, Operator, Projection, SubqueryAlias, Union, lit, when,
 };
 
-use super::build::{Names, binary, cross, filtered, is_null, join, over_no_rows, plan_columns, refuse};
+use super::build::{Names, binary, cross, filtered, is_null, join, named, over_no_rows, plan_columns, refuse};
 use super::free::{free, lateral, map_subquery, outer_mapped};
 
 /// The values of the columns of the rows around that a query uses.
@@ -98,9 +98,7 @@ fn dependent(names: &mut Names, plan: &LogicalPlan, domain: &Domain) -> Result<(
             let (columns, own) = all.split_at(domain.columns.len());
             let mut exprs: Vec<Expr> =
                 columns.iter().zip(&domain.names).map(|(c, name)| Expr::Column(c.clone()).alias(name)).collect();
-            exprs.extend(own.iter().zip(union.schema.iter()).map(|(column, (relation, field))| {
-                Expr::Column(column.clone()).alias_qualified(relation.cloned(), field.name())
-            }));
+            exprs.extend(named(own.iter().cloned().map(Expr::Column), &union.schema));
             let columns = domain.names.iter().map(Column::new_unqualified).collect();
             Ok((LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(plan))?), columns))
         }
@@ -133,9 +131,7 @@ fn dependent_aggregate(
     let all = plan.schema().columns();
     let width = columns.len();
     let mut renamed: Vec<Expr> = columns.iter().cloned().map(Expr::Column).collect();
-    renamed.extend(all[width..].iter().zip(aggregate.schema.iter()).map(|(column, (relation, field))| {
-        Expr::Column(column.clone()).alias_qualified(relation.cloned(), field.name())
-    }));
+    renamed.extend(named(all[width..].iter().cloned().map(Expr::Column), &aggregate.schema));
     let plan = LogicalPlan::Projection(Projection::try_new(renamed, Arc::new(plan))?);
     if !aggregate.group_expr.is_empty() {
         return Ok((plan, columns));

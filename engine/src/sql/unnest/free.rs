@@ -7,6 +7,7 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, Tr
 use datafusion::common::{Column, DFSchema, Result};
 use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator, Subquery};
 
 pub(super) fn own_expressions(plan: &LogicalPlan) -> Result<Vec<Expr>> {
@@ -50,9 +51,8 @@ pub(super) fn lateral(plan: &LogicalPlan) -> bool {
 pub(super) fn free(plan: &LogicalPlan) -> Result<Vec<Column>> {
     let mut all = Vec::new();
     plan.apply(|node| {
-        let mut schema = DFSchema::empty();
-        node.inputs().iter().for_each(|input| schema.merge(input.schema()));
         if !lateral_join(node) {
+            let schema = merge_schema(&node.inputs());
             for expr in own_expressions(node)? {
                 all.extend(free_in(&expr, &schema)?);
             }
@@ -150,7 +150,7 @@ pub(in crate::sql) fn outer_mapped(
 ) -> Result<LogicalPlan> {
     plan.transform_down(|node| {
         let mut nearer = hidden.clone();
-        node.inputs().iter().for_each(|input| nearer.merge(input.schema()));
+        nearer.merge(&merge_schema(&node.inputs()));
         let preserver = NamePreserver::new(&node);
         node.map_expressions(|expr| {
             let name = preserver.save(&expr);

@@ -28,7 +28,7 @@ use datafusion::logical_expr::{
     lit, not, when,
 };
 
-use self::build::{Names, binary, filtered, is_null, join, nothing, refuse, renamed, restored};
+use self::build::{Names, binary, filtered, is_null, join, nothing, refuse, renamed, restored, with_true};
 use self::domain::over_domain;
 use self::free::{equality, has_subquery, own_expressions, used};
 pub(super) use self::free::{map_subquery, outer_mapped};
@@ -162,14 +162,17 @@ impl Unnest {
     /// The rows of `input` for which a test with subqueries is true; with further columns, maybe.
     fn test(&mut self, mut input: LogicalPlan, test: Expr) -> Result<LogicalPlan> {
         match test {
-            Expr::Not(inner) if matches!(*inner, Expr::Exists(_) | Expr::InSubquery(_)) => match *inner {
+            Expr::Not(inner) => match *inner {
                 Expr::Exists(Exists { subquery, negated }) => {
                     self.test(input, Expr::Exists(Exists { subquery, negated: !negated }))
                 }
                 Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
                     self.test(input, Expr::InSubquery(InSubquery { expr, subquery, negated: !negated }))
                 }
-                other => self.test(input, not(other)),
+                other => {
+                    let test = self.replaced(&mut input, not(other))?;
+                    filtered(input, vec![test])
+                }
             },
             Expr::Exists(Exists { subquery, negated }) => {
                 let right = self.exists(&input, &subquery)?;
@@ -307,9 +310,7 @@ impl Unnest {
         let mut right = self.right(input, inner, true)?;
         let there = self.names.name("there");
         if right.empty.is_some() {
-            let mut exprs = right.plan.schema().columns().into_iter().map(Expr::Column).collect::<Vec<_>>();
-            exprs.push(lit(true).alias(&there));
-            right.plan = LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(right.plan))?);
+            right.plan = with_true(right.plan, &there)?;
         }
         let always = right.keys.is_empty() && right.residual.is_empty() && one_row_always(inner);
         let kind = if always { JoinType::Inner } else { JoinType::Left };
@@ -350,9 +351,7 @@ impl Unnest {
                 Match::NullValue => plan = filtered(plan, vec![value.clone().is_null()])?,
                 Match::NullHere(expr) => {
                     let yes = self.names.name("yes");
-                    let mut exprs = plan.schema().columns().into_iter().map(Expr::Column).collect::<Vec<_>>();
-                    exprs.push(lit(true).alias(&yes));
-                    plan = LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(plan))?);
+                    plan = with_true(plan, &yes)?;
                     on.push((expr.is_null(), Expr::Column(Column::new(Some(alias.clone()), yes))));
                 }
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, JoinType, Result};
+use datafusion::common::{Column, DFSchema, JoinType, Result};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{Aggregate, Distinct, Expr, Join, LogicalPlan, Projection, SubqueryAlias};
 
@@ -50,10 +50,8 @@ pub(super) fn pulled(names: &mut Names, plan: &LogicalPlan, value: bool) -> Resu
             with_conditions(names, below, split_conjunction_owned(filter.predicate.clone()))
         }
         LogicalPlan::Projection(projection) => {
-            for expr in &projection.expr {
-                if !free_in(expr, projection.input.schema())?.is_empty() {
-                    return Ok(None);
-                }
+            if depend(&projection.expr, projection.input.schema())? {
+                return Ok(None);
             }
             let Some(mut below) = pulled(names, &projection.input, value)? else { return Ok(None) };
             if let Some(empty) = &below.empty {
@@ -98,11 +96,8 @@ pub(super) fn pulled(names: &mut Names, plan: &LogicalPlan, value: bool) -> Resu
         }
         LogicalPlan::Sort(sort) if sort.fetch.is_none() => pulled(names, &sort.input, value),
         LogicalPlan::Aggregate(aggregate) => {
-            let exprs = aggregate.group_expr.iter().chain(&aggregate.aggr_expr);
-            for expr in exprs {
-                if !free_in(expr, aggregate.input.schema())?.is_empty() {
-                    return Ok(None);
-                }
+            if depend(aggregate.group_expr.iter().chain(&aggregate.aggr_expr), aggregate.input.schema())? {
+                return Ok(None);
             }
             let Some(mut below) = pulled(names, &aggregate.input, value)? else { return Ok(None) };
             let total = aggregate.group_expr.is_empty();
@@ -118,16 +113,11 @@ pub(super) fn pulled(names: &mut Names, plan: &LogicalPlan, value: bool) -> Resu
             groups.extend(below.further().filter(|key| !aggregate.group_expr.contains(key)));
             let input = Arc::new(below.plan);
             let plan = Aggregate::try_new(input, groups, aggregate.aggr_expr.clone())?;
-            let exprs = plan_columns(plan.schema.as_ref());
             below.plan = LogicalPlan::Aggregate(plan);
             // The query's own columns first.
-            let own = aggregate.schema.columns().into_iter().map(Expr::Column);
-            let rest: Vec<Expr> = below
-                .further()
-                .filter(|key| !aggregate.schema.columns().iter().any(|c| Expr::Column(c.clone()) == *key))
-                .collect();
-            debug_assert!(rest.iter().all(|key| exprs.contains(key)));
-            let exprs = own.chain(rest).collect();
+            let mut exprs = plan_columns(&aggregate.schema);
+            let rest: Vec<Expr> = below.further().filter(|key| !exprs.contains(key)).collect();
+            exprs.extend(rest);
             below.plan = LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(below.plan))?);
             Ok(Some(below))
         }
@@ -140,21 +130,16 @@ pub(super) fn pulled(names: &mut Names, plan: &LogicalPlan, value: bool) -> Resu
             }
             let schema = join.left.schema().join(join.right.schema())?;
             let conditions = join.filter.clone().map(split_conjunction_owned).unwrap_or_default();
-            let on: Vec<Expr> = join.on.iter().flat_map(|(left, right)| [left.clone(), right.clone()]).collect();
-            let mut depend = Vec::new();
-            let mut plain = Vec::new();
+            let (mut dependent, mut plain) = (Vec::new(), Vec::new());
             for condition in conditions {
-                match free_in(&condition, &schema)?.is_empty() {
-                    true => plain.push(condition),
-                    false => depend.push(condition),
+                match depend([&condition], &schema)? {
+                    true => dependent.push(condition),
+                    false => plain.push(condition),
                 }
             }
-            for expr in &on {
-                if !free_in(expr, &schema)?.is_empty() {
-                    return Ok(None);
-                }
-            }
-            if !inner && !depend.is_empty() {
+            if depend(join.on.iter().flat_map(|(left, right)| [left, right]), &schema)?
+                || !inner && !dependent.is_empty()
+            {
                 return Ok(None);
             }
             let (left, right) = (pulled(names, &join.left, value)?, pulled(names, &join.right, value)?);
@@ -183,17 +168,27 @@ pub(super) fn pulled(names: &mut Names, plan: &LogicalPlan, value: bool) -> Resu
                 carried: left.carried.into_iter().chain(right.carried).collect(),
                 empty: None,
             };
-            with_conditions(names, below, depend)
+            with_conditions(names, below, dependent)
         }
         _ => Ok(None),
     }
+}
+
+/// Whether one of the expressions depends on the row around.
+fn depend<'a>(exprs: impl IntoIterator<Item = &'a Expr>, schema: &DFSchema) -> Result<bool> {
+    for expr in exprs {
+        if !free_in(expr, schema)?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// More conditions over a query, of which some depend on the rows around it.
 fn with_conditions(names: &mut Names, mut below: Pulled, conditions: Vec<Expr>) -> Result<Option<Pulled>> {
     let (mut plain, mut further) = (Vec::new(), Vec::new());
     for condition in conditions {
-        if free_in(&condition, below.plan.schema())?.is_empty() {
+        if !depend([&condition], below.plan.schema())? {
             plain.push(condition);
             continue;
         }
