@@ -21,11 +21,11 @@ pub enum OutputMode {
 /// What happens to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// It arrives (append, complete, changelog).
+    /// It arrives; in update mode it is the first of its key.
     Insert,
     /// It leaves (changelog, and update for a key without a row).
     Delete,
-    /// It replaces the row of its key, if there is one (update).
+    /// It replaces the row of its key (update).
     Upsert,
 }
 

@@ -16,6 +16,8 @@ use crate::render::codec::Codec;
 pub(crate) enum FeedKind {
     OnTime,
     Late,
+    /// Pieces of input that became no rows, in columns of their own.
+    Rejected,
 }
 
 /// With at most so many retractions the history is kept as it is.
@@ -95,7 +97,8 @@ impl History {
         let diffs = diffs.map_or_else(|| vec![1; rows.rows].into(), Cow::Borrowed);
         let counts = self.counts.get_or_insert_with(|| {
             let mut counts = HashMap::new();
-            self.parts.iter().for_each(|(_, updates)| add(&mut counts, codec, &updates.data, &updates.diffs));
+            let rows = self.parts.iter().filter(|(kind, _)| *kind != FeedKind::Rejected);
+            rows.for_each(|(_, updates)| add(&mut counts, codec, &updates.data, &updates.diffs));
             counts
         });
         let mut changed = HashMap::new();
@@ -147,6 +150,10 @@ impl History {
             if !all.is_empty() {
                 self.parts.push((kind, all));
             }
+        }
+        for (kind, mut rejected) in parts.into_iter().filter(|(kind, _)| *kind == FeedKind::Rejected) {
+            rejected.times.iter_mut().for_each(|time| *time = closed.max(*time));
+            self.parts.push((kind, rejected));
         }
         self.rows = self.parts.iter().map(|(_, updates)| updates.len()).sum();
     }

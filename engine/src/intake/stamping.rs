@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
 use headwater_connectors::{Changes, Rejected};
 use headwater_operators::Updates;
 use headwater_operators::clock::Clock;
@@ -63,6 +63,7 @@ pub(crate) struct Intake {
     session: SessionTime,
     pub feed: FeedId,
     pub late_feed: FeedId,
+    rejected_feed: FeedId,
     /// Rows of the table on their way to operators: whoever brings more waits for them, not for those of other tables.
     pub in_flight: Arc<Gauge>,
     frontier: Option<Time>,
@@ -73,6 +74,8 @@ pub(crate) struct Intake {
     /// Late rows by split, of the first splits that had some.
     pub late: BTreeMap<String, u64>,
     pub rejected: Vec<Rejected>,
+    /// What was rejected since the last flush.
+    unsent: Vec<Rejected>,
     /// What was stamped so far, where the table keeps it for views created later.
     pub history: Option<History>,
     turn: usize,
@@ -92,7 +95,7 @@ impl Intake {
         session: SessionTime,
         history: Option<History>,
     ) -> Self {
-        let (feed, late_feed) = (sequencer.number(), sequencer.number());
+        let [feed, late_feed, rejected_feed] = std::array::from_fn(|_| sequencer.number());
         let begins = if matches!(stamping, Stamping::Static) { SINCE_EVER } else { STREAM_START };
         Intake {
             table: table.to_owned(),
@@ -101,6 +104,7 @@ impl Intake {
             session,
             feed,
             late_feed,
+            rejected_feed,
             in_flight: Arc::default(),
             frontier: Some(begins),
             splits: HashMap::new(),
@@ -108,6 +112,7 @@ impl Intake {
             counts: IntakeCounts::default(),
             late: BTreeMap::new(),
             rejected: Vec::new(),
+            unsent: Vec::new(),
             history,
             turn: 0,
         }
@@ -118,15 +123,20 @@ impl Intake {
         self.frontier
     }
 
-    /// The feeds of the table's relations, at their present frontiers.
-    pub fn feeds(&self, drop_late: bool, late_only: bool) -> Vec<(FeedId, Option<Time>)> {
-        let on_time = (self.feed, self.frontier);
-        let late = (self.late_feed, self.frontier);
-        match (late_only, drop_late || !matches!(self.stamping, Stamping::Event { .. })) {
-            (true, _) => vec![late],
-            (false, true) => vec![on_time],
-            (false, false) => vec![on_time, late],
+    fn feed_of(&self, kind: FeedKind) -> FeedId {
+        match kind {
+            FeedKind::OnTime => self.feed,
+            FeedKind::Late => self.late_feed,
+            FeedKind::Rejected => self.rejected_feed,
         }
+    }
+
+    /// The feeds of such updates, at their present frontiers.
+    pub fn feeds(&self, kinds: &[FeedKind]) -> Vec<(FeedId, Option<Time>)> {
+        // Where no row is late nobody needs to follow those that are.
+        let none_late = !matches!(self.stamping, Stamping::Event { .. }) && kinds.contains(&FeedKind::OnTime);
+        let kinds = kinds.iter().filter(|kind| !(none_late && **kind == FeedKind::Late));
+        kinds.map(|kind| (self.feed_of(*kind), self.frontier)).collect()
     }
 
     /// The recorded cuts, for stamping the same input again.
@@ -238,7 +248,8 @@ impl Intake {
     pub fn reject(&mut self, rejected: Vec<Rejected>) {
         self.counts.rejected += rejected.len() as u64;
         let room = REJECTED_KEPT.saturating_sub(self.rejected.len());
-        self.rejected.extend(rejected.into_iter().take(room));
+        self.rejected.extend(rejected.iter().take(room).cloned());
+        self.unsent.extend(rejected);
     }
 
     /// Closes the open round where rounds are cut by arrival, and sends on what is stamped.
@@ -313,9 +324,29 @@ impl Intake {
                 self.reject(rows.collect());
             }
         }
+        self.send_rejected();
         if self.frontier.is_some() {
             self.advance(frontier);
         }
+    }
+
+    /// Sends on what was rejected; it takes effect at the table's frontier, for it has no time of its own.
+    fn send_rejected(&mut self) {
+        let unsent = std::mem::take(&mut self.unsent);
+        let Some(time) = self.frontier.filter(|_| !unsent.is_empty()) else { return };
+        let known = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let texts = |text: &dyn Fn(&Rejected) -> Option<String>| -> ArrayRef {
+            Arc::new(unsent.iter().map(text).collect::<StringArray>())
+        };
+        let lines = unsent.iter().map(|one| one.line.and_then(|line| i64::try_from(line).ok()));
+        let arrays = vec![
+            texts(&|one| known(&one.source)),
+            Arc::new(lines.collect::<Int64Array>()),
+            texts(&|one| one.column.clone()),
+            texts(&|one| Some(one.input.clone())),
+            texts(&|one| Some(one.reason.clone())),
+        ];
+        self.send(FeedKind::Rejected, Updates::uniform(Columns { arrays, rows: unsent.len() }, time, 1));
     }
 
     fn note_behind(&mut self, late: &Updates<Columns>) {
@@ -343,6 +374,7 @@ impl Intake {
         let mut sequence = self.sequencer.lock();
         sequence.frontier(self.feed, frontier);
         sequence.frontier(self.late_feed, frontier);
+        sequence.frontier(self.rejected_feed, frontier);
     }
 
     fn send(&mut self, kind: FeedKind, updates: Updates<Columns>) {
@@ -352,7 +384,7 @@ impl Intake {
         if let Some(history) = &mut self.history {
             history.push(kind, updates.clone());
         }
-        let feed = if kind == FeedKind::OnTime { self.feed } else { self.late_feed };
+        let feed = self.feed_of(kind);
         share_out(&self.sequencer, feed, updates, &mut self.turn, &self.in_flight);
     }
 }

@@ -237,11 +237,7 @@ impl Emitter {
 
     /// Sums the diffs of equal rows at equal times (at all times, if not `by_time`), in order of time, then row.
     fn consolidate(&self, closed: Vec<Updates<Columns>>, by_time: bool) -> Result<Updates<Columns>> {
-        let all = Updates {
-            data: Columns::answer(&closed.iter().map(|updates| &updates.data).collect::<Vec<_>>(), &self.shape.rows)?,
-            times: closed.iter().flat_map(|updates| updates.times.iter().copied()).collect(),
-            diffs: closed.iter().flat_map(|updates| updates.diffs.iter().copied()).collect(),
-        };
+        let all = self.joined(&closed)?;
         if all.is_empty() {
             return Ok(all);
         }
@@ -277,9 +273,35 @@ impl Emitter {
         Ok(Updates { diffs, ..all.gather(&kept) })
     }
 
+    fn joined(&self, closed: &[Updates<Columns>]) -> Result<Updates<Columns>> {
+        Ok(Updates {
+            data: Columns::answer(&closed.iter().map(|updates| &updates.data).collect::<Vec<_>>(), &self.shape.rows)?,
+            times: closed.iter().flat_map(|updates| updates.times.iter().copied()).collect(),
+            diffs: closed.iter().flat_map(|updates| updates.diffs.iter().copied()).collect(),
+        })
+    }
+
+    /// Changes in order of time, and at each time first the rows that leave: applied one after another they are right.
     fn changelog(&self, closed: Vec<Updates<Columns>>) -> Result<Given> {
+        let closed = self.changes(closed)?;
+        let place = |updates: &Updates<Columns>, row: usize| (updates.times[row], updates.diffs[row] > 0);
+        let places = closed.iter().flat_map(|updates| (0..updates.len()).map(move |row| place(updates, row)));
+        if places.is_sorted() {
+            return Ok(Self::given(closed));
+        }
+        let all = self.joined(&closed)?;
+        let mut order: Vec<u32> = (0..all.len() as u32).collect();
+        order.sort_by_key(|row| place(&all, *row as usize));
+        Ok(Self::given(vec![all.gather(&order)]))
+    }
+
+    /// What changed at each time, in any order.
+    fn changes(&self, closed: Vec<Updates<Columns>>) -> Result<Vec<Updates<Columns>>> {
         let plain = self.shape.consolidated || closed.iter().all(|u| u.diffs.iter().all(|d| *d > 0));
-        let closed = if plain { closed } else { vec![self.consolidate(closed, true)?] };
+        if plain { Ok(closed) } else { Ok(vec![self.consolidate(closed, true)?]) }
+    }
+
+    fn given(closed: Vec<Updates<Columns>>) -> Given {
         let mut given = Given::default();
         for updates in closed {
             given.ops.extend(updates.diffs.iter().map(|d| if *d > 0 { Op::Insert } else { Op::Delete }));
@@ -287,11 +309,11 @@ impl Emitter {
             given.times.extend(updates.times.iter().map(|t| to_micros(*t)));
             given.rows.push(updates.data);
         }
-        Ok(given)
+        given
     }
 
     fn appended(&self, closed: Vec<Updates<Columns>>) -> Result<Given> {
-        let given = self.changelog(closed)?;
+        let given = Self::given(self.changes(closed)?);
         if given.ops.contains(&Op::Delete) {
             return Err(Error::data(
                 "a row that append mode has already written was retracted: the source deletes or updates rows; \
@@ -322,7 +344,11 @@ impl Emitter {
         let mut given = Given::default();
         let mut indices = Vec::new();
         for (arrived, left) in by_key.into_values() {
-            let (op, rows) = if arrived.is_empty() { (Op::Delete, left) } else { (Op::Upsert, arrived) };
+            let (op, rows) = match (arrived.is_empty(), left.is_empty()) {
+                (true, _) => (Op::Delete, left),
+                (false, true) => (Op::Insert, arrived),
+                (false, false) => (Op::Upsert, arrived),
+            };
             for i in rows {
                 given.ops.push(op);
                 given.counts.push(net.diffs[i as usize].unsigned_abs());

@@ -55,6 +55,7 @@ fn text(op: &Op, input: impl Fn(NodeId) -> String) -> Text {
                     text.word("get table").quoted(name).flag("drop-late", *drop_late)
                 }
                 Relation::Late { name } => text.word("get late").quoted(name),
+                Relation::Rejected { name } => text.word("get rejected").quoted(name),
                 Relation::View { name } => text.word("get view").quoted(name),
                 Relation::Errors { name } => text.word("get errors").quoted(name),
             };

@@ -68,6 +68,19 @@ pub(crate) fn errors_schema() -> SchemaRef {
     Arc::new(Schema::new(names.map(|name| Field::new(name, DataType::Utf8, false)).to_vec()))
 }
 
+/// The columns of what a table rejected: the name of a file or the like, the number of a line in it, the column that is wrong, the
+/// input as text, and what is wrong with it.
+pub(crate) fn rejected_schema() -> SchemaRef {
+    let text = |name: &str, nullable: bool| Field::new(name, DataType::Utf8, nullable);
+    Arc::new(Schema::new(vec![
+        text("source", true),
+        Field::new("line", DataType::Int64, true),
+        text("column", true),
+        text("input", false),
+        text("reason", false),
+    ]))
+}
+
 /// A relation as DataFusion's planner sees it: columns only.
 #[derive(Clone, Debug)]
 pub struct RelationSource {
@@ -112,6 +125,15 @@ impl RelationSource {
         source.relation = Relation::Late { name: meta.name.clone() };
         source.properties.watermarks.clear();
         source
+    }
+
+    pub(crate) fn rejected(meta: &TableMeta) -> Self {
+        RelationSource {
+            relation: Relation::Rejected { name: meta.name.clone() },
+            schema: rejected_schema(),
+            properties: Properties { is_static: meta.is_static, ..Properties::default() },
+            ..RelationSource::table(meta)
+        }
     }
 
     /// The rows in error that a view leaves out, if it does.

@@ -65,6 +65,7 @@ impl Tree<'_> {
                     }
                     Relation::Table { name, drop_late: false } => format!("Get {name} [{columns}]"),
                     Relation::Late { name } => format!("Get {name}.late [{columns}]"),
+                    Relation::Rejected { name } => format!("Get {name}.rejected [{columns}]"),
                     Relation::View { name } => format!("Get view {name} [{columns}]"),
                     Relation::Errors { name } => format!("Get {name}.errors [{columns}]"),
                 };

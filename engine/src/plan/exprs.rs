@@ -9,13 +9,13 @@ use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, Operator};
-use datafusion::physical_expr::expressions::{BinaryExpr, Column, IsNotNullExpr, IsNullExpr, Literal};
+use datafusion::physical_expr::expressions::{BinaryExpr, Column, IsNotNullExpr, IsNullExpr, Literal, in_list};
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr, create_physical_expr};
 
-use super::one_zero;
 use super::or_null::OrNull;
+use super::{float_division, one_zero};
 use crate::error::{Error, Result};
-use crate::logical::is_or_null;
+use crate::logical::{is_closed, is_or_null};
 
 /// An expression over a node's columns.
 pub(crate) type PExpr = Arc<dyn PhysicalExpr>;
@@ -41,7 +41,14 @@ pub(crate) fn compile(expr: &Expr, schema: &DFSchema) -> Result<PExpr> {
             }
             _ => match any.downcast_ref::<ScalarFunctionExpr>() {
                 Some(call) if is_or_null(call.fun()) => Transformed::yes(Arc::new(OrNull(call.args()[0].clone()))),
-                _ => Transformed::yes(one_zero::compared(inner, schema.as_arrow())?),
+                Some(call) if let (Some(negated), [expr, list @ ..]) = (is_closed(call.fun()), call.args()) => {
+                    let test = in_list(expr.clone(), list.to_vec(), &negated, schema.as_arrow())?;
+                    Transformed::yes(one_zero::compared(test, schema.as_arrow())?)
+                }
+                _ => {
+                    let inner = one_zero::compared(inner, schema.as_arrow())?;
+                    Transformed::yes(float_division::divided(inner, schema.as_arrow())?)
+                }
             },
         })
     })?;

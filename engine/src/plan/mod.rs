@@ -6,6 +6,7 @@ pub mod catalog;
 pub(crate) mod evaluate;
 pub mod explain;
 pub(crate) mod exprs;
+mod float_division;
 pub mod lower;
 mod one_zero;
 mod or_null;
@@ -129,7 +130,8 @@ impl Plan {
     pub(crate) fn columns_of(&self, table: &str) -> Vec<usize> {
         let mut columns = Vec::new();
         for node in &self.nodes {
-            if let Op::Get { relation, projection } = &node.op
+            if let Op::Get { relation: relation @ (Relation::Table { .. } | Relation::Late { .. }), projection } =
+                &node.op
                 && relation.name() == table
             {
                 columns.extend(projection);
@@ -190,6 +192,7 @@ impl Relation {
         match self {
             Relation::Table { name, .. }
             | Relation::Late { name }
+            | Relation::Rejected { name }
             | Relation::View { name }
             | Relation::Errors { name } => name,
         }
@@ -197,7 +200,7 @@ impl Relation {
 
     /// Whether it is a table's, not a view's.
     pub fn is_of_table(&self) -> bool {
-        matches!(self, Relation::Table { .. } | Relation::Late { .. })
+        matches!(self, Relation::Table { .. } | Relation::Late { .. } | Relation::Rejected { .. })
     }
 }
 
@@ -267,6 +270,11 @@ pub enum Relation {
     },
     /// The late rows of a table.
     Late {
+        /// The table.
+        name: String,
+    },
+    /// The pieces of input that became no rows of a table.
+    Rejected {
         /// The table.
         name: String,
     },

@@ -192,9 +192,11 @@ impl Attach {
     ) -> Result<()> {
         let (name, declaration) = (relation.name(), &run.declaration);
         let (node, context) = (&self.running.published.node, &session.fabric.context);
-        let (drop_late, late_only) = match relation {
-            Relation::Table { drop_late, .. } => (*drop_late, false),
-            Relation::Late { .. } => (false, true),
+        let kinds: &[FeedKind] = match relation {
+            Relation::Table { drop_late: true, .. } => &[FeedKind::OnTime],
+            Relation::Table { drop_late: false, .. } => &[FeedKind::OnTime, FeedKind::Late],
+            Relation::Late { .. } => &[FeedKind::Late],
+            Relation::Rejected { .. } => &[FeedKind::Rejected],
             Relation::View { .. } | Relation::Errors { .. } => return Ok(()),
         };
         let goes_on = self.reading == Reading::Live && !declaration.is_static;
@@ -204,7 +206,7 @@ impl Attach {
         let (mut feeds, mut columns) = (Vec::new(), None);
         let first = untouched && (self.reading == Reading::Live || run.guarantee() == Guarantee::Once);
         if goes_on || (first && matches!(declaration.origin, Origin::Connector(..))) {
-            feeds.extend(intake.feeds(drop_late, late_only));
+            feeds.extend(intake.feeds(kinds));
         }
         match &declaration.origin {
             _ if from_now => {
@@ -213,14 +215,10 @@ impl Attach {
             }
             Origin::Memory => {
                 let feed = context.sequencer.number();
-                let wanted = |kind: FeedKind| match kind {
-                    FeedKind::OnTime => !late_only,
-                    FeedKind::Late => late_only || !drop_late,
-                };
                 if let Some(history) = intake.history.as_ref().filter(|history| !history.is_empty()) {
                     connected.as_of = connected.as_of.max(history.since());
                     feeds.push((feed, Some(SINCE_EVER)));
-                    connected.histories.push((feed, history.updates(wanted)));
+                    connected.histories.push((feed, history.updates(|kind| kinds.contains(&kind))));
                 }
             }
             Origin::Channel if goes_on && intake.counts.rows == 0 => {}
@@ -238,8 +236,9 @@ impl Attach {
                     }
                 });
                 self.running.owns(again.clone());
-                columns = again.columns.clone();
-                feeds.extend(again.lock().feeds(drop_late, late_only));
+                // What was rejected has columns of its own.
+                columns = again.columns.clone().filter(|_| !matches!(relation, Relation::Rejected { .. }));
+                feeds.extend(again.lock().feeds(kinds));
                 connected.start.push((again.clone(), self.reading));
             }
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::{DataType, Schema, TimeUnit};
 use arrow::error::ArrowError;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, Result};
@@ -13,7 +13,7 @@ use datafusion::logical_expr::{
 };
 
 use super::limits::DEEPEST_EXPRESSION;
-use crate::logical::{HopNode, is_or_null};
+use crate::logical::{HopNode, is_closed, is_or_null, is_utc};
 use crate::plan::exprs::compile;
 use crate::plan::lower::AGGREGATES;
 
@@ -137,11 +137,13 @@ fn function(expr: &Expr) -> Result<()> {
     }
 }
 
-/// Refuses arithmetic of constants that overflows.
+/// Refuses arithmetic of constants that overflows or divides by zero.
 pub(super) fn constant(expr: &Expr) -> Result<()> {
     let Expr::BinaryExpr(binary) = expr else { return Ok(()) };
     let plain = |inner: &Expr| Ok(!matches!(inner, Expr::Literal(..) | Expr::BinaryExpr(_) | Expr::Cast(_)));
-    if !matches!(binary.op, Operator::Plus | Operator::Minus | Operator::Multiply) || expr.exists(plain)? {
+    if !matches!(binary.op, Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo)
+        || expr.exists(plain)?
+    {
         return Ok(());
     }
     let row = RecordBatch::try_new_with_options(
@@ -150,7 +152,9 @@ pub(super) fn constant(expr: &Expr) -> Result<()> {
         &RecordBatchOptions::new().with_row_count(Some(1)),
     )?;
     match compile(expr, &DFSchema::empty()).map(|compiled| compiled.evaluate(&row)) {
-        Ok(Err(DataFusionError::ArrowError(error, _))) if matches!(*error, ArrowError::ArithmeticOverflow(_)) => {
+        Ok(Err(DataFusionError::ArrowError(error, _)))
+            if matches!(*error, ArrowError::ArithmeticOverflow(_) | ArrowError::DivideByZero) =>
+        {
             Err(DataFusionError::ArrowError(error, None))
         }
         _ => Ok(()),
@@ -168,7 +172,6 @@ const TOTAL_FUNCTIONS: &[&str] = &[
     "concat_ws",
     "contains",
     "date_part",
-    "date_trunc",
     "ends_with",
     "floor",
     "ceil",
@@ -246,13 +249,12 @@ fn fails_itself(expr: &Expr, schema: &DFSchema) -> bool {
                     && type_of(&binary.right).is_some_and(|t| t.is_floating()))
             }
             Operator::Divide | Operator::Modulo => {
-                let float = type_of(&binary.left).is_some_and(|t| t.is_floating());
                 let divisor = match binary.right.as_ref() {
-                    Expr::Literal(value, _) => value.to_string().parse::<i64>().is_ok_and(|n| n > 0),
+                    Expr::Literal(value, _) => value.to_string().parse::<f64>().is_ok_and(|n| n > 0.0),
                     _ => false,
                 };
-                let integer = type_of(&binary.left).is_some_and(|t| t.is_integer());
-                !(float || integer && divisor)
+                let plain = type_of(&binary.left).is_some_and(|t| t.is_floating() || t.is_integer());
+                !(plain && divisor)
             }
             // A pattern may be none.
             Operator::RegexMatch | Operator::RegexIMatch | Operator::RegexNotMatch | Operator::RegexNotIMatch => {
@@ -267,7 +269,11 @@ fn fails_itself(expr: &Expr, schema: &DFSchema) -> bool {
             let total = match func.name() {
                 "substr" => args[1..].iter().all(positive),
                 "split_part" => args.last().is_some_and(positive),
-                name => TOTAL_FUNCTIONS.contains(&name),
+                "date_trunc" => match args.get(1).and_then(type_of) {
+                    Some(DataType::Timestamp(_, zone)) => zone.is_none_or(|zone| is_utc(&zone)),
+                    _ => false,
+                },
+                name => TOTAL_FUNCTIONS.contains(&name) || is_closed(func).is_some(),
             };
             let float = func.name() == "abs" && args.first().and_then(type_of).is_some_and(|t| t.is_floating());
             !(total || float)
@@ -297,7 +303,12 @@ fn cast_is_total(from: &DataType, to: &DataType) -> bool {
         (Int8 | Int16 | Int32, Int64) | (Int8 | Int16, Int32) | (Int8, Int16) => true,
         (UInt8 | UInt16 | UInt32, UInt64 | Int64) | (UInt8 | UInt16, UInt32 | Int32) | (UInt8, UInt16 | Int16) => true,
         (Float16 | Float32, Float64) | (Float16, Float32) => true,
-        (Timestamp(..), Timestamp(..) | Date32 | Date64) | (Date32 | Date64, Timestamp(..) | Date64) => true,
+        // A wall clock's time may not be there in a zone, and a finer unit may not reach as far.
+        (Timestamp(unit, zone), Timestamp(finer, other)) => {
+            finer <= unit && (zone.is_some() || other.as_ref().is_none_or(|zone| is_utc(zone)))
+        }
+        (Date32 | Date64, Timestamp(unit, zone)) => *unit < TimeUnit::Nanosecond && zone.is_none(),
+        (Timestamp(..), Date32 | Date64) | (Date32 | Date64, Date64) => true,
         (Utf8 | LargeUtf8 | Utf8View, Utf8 | LargeUtf8 | Utf8View) => true,
         (Dictionary(_, value), to) => cast_is_total(value, to),
         (from, Utf8 | LargeUtf8 | Utf8View) => from.is_primitive() || *from == Boolean,

@@ -7,6 +7,7 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DataFusionError, Result, TableReference};
 use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::functions::datetime;
 use datafusion::logical_expr::planner::{
     ContextProvider, ExprPlanner, PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
     TypePlanner,
@@ -16,9 +17,10 @@ use datafusion::prelude::SessionConfig;
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use datafusion::sql::sqlparser::ast::TableFactor;
 
+use super::dialect::TimesInterval;
 use super::types::Types;
 use super::{guarded, shared_columns};
-use crate::logical::window_udf;
+use crate::logical::{date_bin, date_trunc, window_udf};
 
 /// A state with DataFusion's functions and ours; its optimizer and catalog are not used.
 pub(super) fn state() -> SessionState {
@@ -26,11 +28,14 @@ pub(super) fn state() -> SessionState {
     let options = config.options_mut();
     options.sql_parser.map_string_types_to_utf8view = false;
     options.sql_parser.collect_spans = true;
+    options.sql_parser.parse_float_as_decimal = true;
     // A scalar subquery becomes a join, which is maintained; DataFusion would run it once, before the query.
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
     options.optimizer.skip_failed_rules = false;
     let mut state = SessionStateBuilder::new_with_default_features().with_config(config).build();
     register(&mut state, window_udf());
+    register(&mut state, date_trunc(datetime::date_trunc()));
+    register(&mut state, date_bin(datetime::date_bin()));
     for name in guarded::MAKES_LARGE {
         if let Some(function) = state.scalar_functions().get(*name).cloned() {
             register(&mut state, guarded::guarded(function));
@@ -50,6 +55,7 @@ pub(super) fn register(state: &mut SessionState, udf: Arc<ScalarUDF>) {
 pub(super) struct Context<'a, T> {
     pub state: &'a SessionState,
     pub tables: T,
+    exprs: Vec<Arc<dyn ExprPlanner>>,
     relations: Vec<Arc<dyn RelationPlanner>>,
     types: Arc<dyn TypePlanner>,
 }
@@ -59,7 +65,9 @@ where
     T: Fn(&TableReference) -> Result<Arc<dyn TableSource>>,
 {
     pub(super) fn new(state: &'a SessionState, tables: T) -> Self {
-        Context { state, tables, relations: vec![Arc::new(Relations)], types: Arc::new(Types) }
+        let mut exprs: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(TimesInterval)];
+        exprs.extend_from_slice(state.expr_planners());
+        Context { state, tables, exprs, relations: vec![Arc::new(Relations)], types: Arc::new(Types) }
     }
 
     pub(super) fn sql_to_rel(&self) -> SqlToRel<'_, Self> {
@@ -100,7 +108,7 @@ where
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
-        self.state.expr_planners()
+        &self.exprs
     }
 
     fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {

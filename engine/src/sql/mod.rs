@@ -2,6 +2,7 @@
 
 mod check;
 mod ddl;
+mod dialect;
 mod dml;
 mod functions;
 #[cfg(test)]

@@ -4,12 +4,13 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    self, AccessExpr, Expr, SetExpr, SetOperator, SetQuantifier, Spanned, Value, VisitMut, VisitorMut,
+    self, AccessExpr, BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, SelectItem,
+    SetExpr, SetOperator, SetQuantifier, Spanned, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 
 use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 
-use super::{precedence, shared_columns};
+use super::{dialect, precedence, shared_columns};
 use crate::error::{Error, Result};
 
 /// A function as called in the text.
@@ -34,14 +35,58 @@ struct Normalize<'a> {
     calls: Vec<Call>,
 }
 
+impl Normalize<'_> {
+    fn error(&self, message: String, span: Span) -> Error {
+        Error::user(message).at(self.source, span.start.line as usize, span.start.column as usize)
+    }
+}
+
+/// Makes an expression, not those in it, say what SQL means. Errors: what is wrong, and where.
+fn meant(expr: &mut Expr) -> Result<(), (String, Span)> {
+    match expr {
+        Expr::Value(value) => {
+            let span = value.span;
+            if let Some(number) = dialect::number(value).map_err(|message| (message, span))? {
+                *expr = number;
+            }
+        }
+        Expr::BinaryOp { op: BinaryOperator::BitwiseXor, left, right } => {
+            let span = left.span().union(&right.span());
+            let message = format!(
+                "^ is power in Postgres and exclusive or in Spark: write power({left}, {right}), or {left} XOR {right} for bits"
+            );
+            return Err((message, span));
+        }
+        Expr::Function(function) => {
+            let name = function.name.to_string().to_lowercase();
+            if !matches!(name.as_str(), "date_format" | "to_char") {
+                return Ok(());
+            }
+            let span = function.name.span();
+            let FunctionArguments::List(list) = &mut function.args else { return Ok(()) };
+            let [_, FunctionArg::Unnamed(FunctionArgExpr::Expr(pattern))] = &mut list.args[..] else { return Ok(()) };
+            let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(pattern), .. }) = pattern else {
+                let message = format!("the pattern of {name} must be a constant text");
+                return Err((message, span));
+            };
+            *pattern = dialect::time_pattern(&name, pattern).map_err(|message| (message, span))?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
 impl VisitorMut for Normalize<'_> {
     type Break = Error;
 
     fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<Error> {
+        if let SetExpr::Values(values) = query.body.as_mut() {
+            dialect::floats_in_columns(values);
+        }
         match sets(&query.body) {
             Some((operator, span)) => {
-                let error = Error::user(format!("not supported: {operator} ALL; {operator} without ALL is supported"));
-                ControlFlow::Break(error.at(self.source, span.start.line as usize, span.start.column as usize))
+                let message = format!("not supported: {operator} ALL; {operator} without ALL is supported");
+                ControlFlow::Break(self.error(message, span))
             }
             None => ControlFlow::Continue(()),
         }
@@ -52,13 +97,9 @@ impl VisitorMut for Normalize<'_> {
         if select.flavor == ast::SelectFlavor::FromFirstNoSelect && select.projection.is_empty() {
             select.projection.push(ast::SelectItem::Wildcard(ast::WildcardAdditionalOptions::default()));
         }
+        name_as_written(&mut select.projection);
         if let Err(message) = shared_columns::keep_named(select) {
-            let start = select.span().start;
-            return ControlFlow::Break(Error::user(message).at(
-                self.source,
-                start.line as usize,
-                start.column as usize,
-            ));
+            return ControlFlow::Break(self.error(message, select.span()));
         }
         select.from.iter_mut().for_each(|from| shared_columns::enclose(from, false));
         ControlFlow::Continue(())
@@ -77,6 +118,9 @@ impl VisitorMut for Normalize<'_> {
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        if let Err((message, span)) = meant(expr) {
+            return ControlFlow::Break(self.error(message, span));
+        }
         if let Expr::Function(function) = expr
             && let [.., last] = &function.name.0[..]
             && let Some(ident) = last.as_ident()
@@ -101,6 +145,25 @@ impl VisitorMut for Normalize<'_> {
             }
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// Names each column that is computed and has no name by what it is written as, once.
+fn name_as_written(items: &mut [SelectItem]) {
+    let mut names = Vec::new();
+    for item in items {
+        let SelectItem::UnnamedExpr(expr) = item else { continue };
+        if matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {
+            continue;
+        }
+        let name = expr.to_string();
+        if names.contains(&name) {
+            continue;
+        }
+        let alias = Ident::with_quote('"', name.clone());
+        names.push(name);
+        let expr = std::mem::replace(expr, Expr::Value(Value::Null.with_empty_span()));
+        *item = SelectItem::ExprWithAlias { expr, alias };
     }
 }
 

@@ -13,13 +13,12 @@ use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arrow::datatypes::{DataType, FieldRef};
+use arrow::datatypes::FieldRef;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, DataFusionError, ExprSchema, NullEquality, Result, ScalarValue};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::common::{Column, DFSchema, DataFusionError, ExprSchema, NullEquality, Result};
 use datafusion::logical_expr::utils::{conjunction, merge_schema, split_conjunction_owned};
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, Projection, Union, cast, lit};
+use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
@@ -38,12 +37,12 @@ use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
 use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerConfig, OptimizerContext, OptimizerRule};
 
-use super::check;
 use super::or_null::null_where_it_fails;
 use super::pushdown::PushDownSafeFilter;
 use super::timed::{Timed, within};
 use super::unnest::{map_subquery, outer_mapped, unnest};
 use super::window::place_windows;
+use super::{check, dialect};
 use crate::plan::OnError;
 
 /// `count(DISTINCT x)` as a count over distinct rows, where no other aggregate stands beside it: DataFusion would split
@@ -139,75 +138,13 @@ impl OptimizerRule for CheckedSimplify {
 
 /// The plan with types made equal.
 pub(super) fn coerced(plan: LogicalPlan, options: &ConfigOptions) -> Result<LogicalPlan> {
-    let plan = plan.transform_up_with_subqueries(decimals_beside_floats)?.data;
+    let plan = dialect::meant(plan)?;
     let mut plan = TypeCoercion::new().analyze(plan, options)?;
     // What a subquery knows of the rows around it may have got another type, which may change what stands there.
     while let Some(retyped) = retyped(&plan)? {
         plan = TypeCoercion::new().analyze(retyped, options)?;
     }
     Ok(plan)
-}
-
-/// Decimals are floats where they share a column or an expression with floats, as in arithmetic. DataFusion would make decimals of
-/// the floats, and lose digits.
-fn decimals_beside_floats(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    if let LogicalPlan::Union(union) = plan {
-        return union_beside_floats(union);
-    }
-    let schema = merge_schema(&plan.inputs());
-    let preserver = NamePreserver::new(&plan);
-    plan.map_expressions(|expr| {
-        let name = preserver.save(&expr);
-        let expr = expr.transform_up(|inner| Ok(one_of_beside_floats(inner, &schema)))?;
-        Ok(expr.update_data(|expr| name.restore(expr)))
-    })
-}
-
-/// An expression that gives one of several.
-fn one_of_beside_floats(mut expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
-    let mut branches: Vec<&mut Expr> = match &mut expr {
-        Expr::Case(case) => {
-            let thens = case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
-            thens.chain(case.else_expr.iter_mut().map(AsMut::as_mut)).collect()
-        }
-        Expr::ScalarFunction(call) if ["coalesce", "nvl", "greatest", "least"].contains(&call.func.name()) => {
-            call.args.iter_mut().collect()
-        }
-        _ => return Transformed::no(expr),
-    };
-    let types: Vec<DataType> = branches.iter().flat_map(|branch| branch.get_type(schema)).collect();
-    let mixed = types.iter().any(DataType::is_floating) && types.iter().any(DataType::is_decimal);
-    if !mixed || types.len() < branches.len() {
-        return Transformed::no(expr);
-    }
-    for (branch, _) in branches.iter_mut().zip(&types).filter(|(_, data_type)| data_type.is_decimal()) {
-        let decimal = std::mem::replace(*branch, lit(ScalarValue::Null));
-        **branch = cast(decimal, DataType::Float64);
-    }
-    Transformed::yes(expr)
-}
-
-fn union_beside_floats(union: Union) -> Result<Transformed<LogicalPlan>> {
-    let types = |column: usize| union.inputs.iter().map(move |input| input.schema().field(column).data_type());
-    let mixed: Vec<bool> = (0..union.schema.fields().len())
-        .map(|column| types(column).any(|t| t.is_floating()) && types(column).any(|t| t.is_decimal()))
-        .collect();
-    if !mixed.contains(&true) {
-        return Ok(Transformed::no(LogicalPlan::Union(union)));
-    }
-    let mut inputs = Vec::new();
-    for input in union.inputs {
-        let columns = input.schema().iter().zip(&mixed).map(|((relation, field), mixed)| {
-            let column = Expr::Column(Column::new(relation.cloned(), field.name()));
-            match *mixed && field.data_type().is_decimal() {
-                true => cast(column, DataType::Float64).alias_qualified(relation.cloned(), field.name()),
-                false => column,
-            }
-        });
-        let columns = columns.collect();
-        inputs.push(Arc::new(LogicalPlan::Projection(Projection::try_new(columns, input)?)));
-    }
-    Ok(Transformed::yes(LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?)))
 }
 
 /// The plan with each column of the rows around a subquery of the type that it has there; `None` if all are.
@@ -230,7 +167,7 @@ fn retyped(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
 
 /// The plan with types made equal, windows placed and subqueries as joins: ready for [`optimize`].
 fn analyze(plan: LogicalPlan, options: &ConfigOptions) -> Result<LogicalPlan> {
-    unnest(place_windows(coerced(plan, options)?)?)
+    dialect::lists_closed(dialect::by_length(unnest(place_windows(coerced(plan, options)?)?)?)?)
 }
 
 /// The optimised plan of a supported query, made within `most`.

@@ -45,6 +45,9 @@ enum Entry {
 
 pub use super::dml::Changes;
 
+/// What tables and views have beside their rows.
+const PARTS: [&str; 3] = ["late", "rejected", "errors"];
+
 impl Default for Planner {
     fn default() -> Self {
         Planner::new()
@@ -110,29 +113,30 @@ impl Planner {
     }
 
     fn source(&self, name: &TableReference) -> Result<RelationSource> {
-        let (table, late) = match name {
-            TableReference::Bare { table } => (table.as_ref(), false),
-            TableReference::Partial { schema, table } if table.as_ref() == "late" => (schema.as_ref(), true),
-            TableReference::Partial { schema, table } if table.as_ref() == "errors" => {
-                return self.errors_of(schema.as_ref());
+        let (table, part) = match name {
+            TableReference::Bare { table } => (table.as_ref(), None),
+            TableReference::Partial { schema, table } if PARTS.contains(&table.as_ref()) => {
+                (schema.as_ref(), Some(table.as_ref()))
             }
             _ => {
                 return Err(Error::user(format!(
-                    "there is no table '{name}': names have one part, or are <table>.late or <view>.errors"
+                    "there is no table '{name}': names have one part, or are <table>.late, <table>.rejected or <view>.errors"
                 )));
             }
         };
-        match self.relations.get(table) {
-            Some(Entry::Table(meta)) if late && meta.event_time.is_none() => {
+        match (self.relations.get(table), part) {
+            (None, _) => Err(self.unknown(table)),
+            (Some(_), Some("errors")) => self.errors_of(table),
+            (Some(Entry::Table(meta)), Some("late")) if meta.event_time.is_none() => {
                 Err(Error::user(format!("the table '{table}' has no watermark, so it has no late rows")))
             }
-            Some(Entry::Table(meta)) if late => Ok(RelationSource::late(meta)),
-            Some(Entry::Table(meta)) => Ok(RelationSource::table(meta)),
-            Some(Entry::View(_)) if late => {
-                Err(Error::user(format!("'{table}' is a view; late rows are those of a table")))
+            (Some(Entry::Table(meta)), Some("late")) => Ok(RelationSource::late(meta)),
+            (Some(Entry::Table(meta)), Some(_)) => Ok(RelationSource::rejected(meta)),
+            (Some(Entry::Table(meta)), None) => Ok(RelationSource::table(meta)),
+            (Some(Entry::View(_)), Some(part)) => {
+                Err(Error::user(format!("'{table}' is a view; {part} rows are those of a table")))
             }
-            Some(Entry::View(meta)) => Ok(RelationSource::view(meta)),
-            None => Err(self.unknown(table)),
+            (Some(Entry::View(meta)), None) => Ok(RelationSource::view(meta)),
         }
     }
 
@@ -220,10 +224,10 @@ impl Planner {
         self.logical(&parse_query(text)?)
     }
 
-    /// All rows and columns of a table, a view, `<table>.late` or `<view>.errors`, to build on.
+    /// All rows and columns of a table, a view, `<table>.late`, `<table>.rejected` or `<view>.errors`, to build on.
     pub fn table_scan(&self, name: &str) -> Result<LogicalPlanBuilder> {
         let reference = match name.rsplit_once('.') {
-            Some((of, part @ ("late" | "errors"))) if !self.relations.contains_key(name) => {
+            Some((of, part)) if PARTS.contains(&part) && !self.relations.contains_key(name) => {
                 TableReference::partial(of, part)
             }
             _ => TableReference::bare(name),

@@ -51,7 +51,9 @@ impl Installed {
     pub fn stored(&mut self, relation: &Relation) -> Option<&mut Store> {
         match relation {
             Relation::Errors { .. } => self.errors.as_mut(),
-            Relation::View { .. } | Relation::Table { .. } | Relation::Late { .. } => self.store.as_mut(),
+            Relation::View { .. } | Relation::Table { .. } | Relation::Late { .. } | Relation::Rejected { .. } => {
+                self.store.as_mut()
+            }
         }
     }
 

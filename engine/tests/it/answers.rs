@@ -232,3 +232,19 @@ fn there_is_one_zero() {
         [zeros, &[], zeros, &["1 NULL", "2 NULL", "3 1.5"], zeros, &["1 none", "2 none", "3 some"]];
     assert_eq!(answers(script), expected);
 }
+
+#[test]
+fn tests_over_lists_are_null_where_the_value_is() {
+    let script = "CREATE TABLE t (k BIGINT);
+        INSERT INTO t VALUES (1), (9), (NULL);
+        SELECT k FROM t WHERE k NOT IN (1, 2, 3, 4) OR k NOT IN (5, 6, 7, 8);
+        SELECT k FROM t WHERE NOT (k IN (1, 2, 3, 4) AND k IN (5, 6, 7, 8));
+        SELECT k, k IN (1, 2, 3, 4) AND k IN (5, 6, 7, 8) AS x, k NOT IN (1) OR k NOT IN (9) AS y FROM t;
+        SELECT k, p AND q AS x FROM (SELECT k, k IN (1, 2, 3, 4) AS p, k IN (5, 6, 7, 8) AS q FROM t) AS s;
+        SELECT k FROM t WHERE k IN (1, 2, 3, 4) AND k IN (1, 9, 7, 8);
+        SELECT k FROM t WHERE NOT (k IN (1, NULL, 3, 4) AND k NOT IN (1, 5, 6, 7))";
+    let mixed: &[&str] = &["1 false true", "9 false true", "NULL NULL NULL"];
+    let expected: [&[&str]; 6] =
+        [&["1", "9"], &["1", "9"], mixed, &["1 false", "9 false", "NULL NULL"], &["1"], &["1"]];
+    assert_eq!(answers(script), expected);
+}

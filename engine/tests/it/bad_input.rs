@@ -547,7 +547,7 @@ fn zeros_and_nans_are_one_key_each() {
     session.execute("CREATE TABLE t (f DOUBLE)").unwrap();
     session
         .execute(
-            "INSERT INTO t VALUES (0.0), (-0.0), (CAST('NaN' AS DOUBLE)), (-CAST('NaN' AS DOUBLE)), (NULL), (NULL)",
+            "INSERT INTO t VALUES (0e0), (-0e0), (CAST('NaN' AS DOUBLE)), (-CAST('NaN' AS DOUBLE)), (NULL), (NULL)",
         )
         .unwrap();
     let counts = |sql: &str| {

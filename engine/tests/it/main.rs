@@ -22,4 +22,5 @@ mod on_error;
 mod oracle;
 mod smoke;
 mod transfers;
+mod types;
 mod windows;

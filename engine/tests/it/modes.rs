@@ -32,6 +32,10 @@ impl Table {
         }
         // The new row of a key replaces all that it had.
         if emission.mode == OutputMode::Update {
+            for (row, op) in rows.iter().zip(&emission.ops) {
+                let there = self.0.keys().any(|old| old[..key] == row[..key]);
+                assert_eq!(there, *op != Op::Insert, "{op:?} of {row:?}");
+            }
             for row in &rows {
                 self.0.retain(|old, _| old[..key] != row[..key]);
             }
@@ -41,11 +45,14 @@ impl Table {
             let diff = match (emission.mode, op) {
                 (OutputMode::Append | OutputMode::Complete | OutputMode::Changelog, Op::Insert) => count,
                 (OutputMode::Changelog, Op::Delete) => -count,
-                (OutputMode::Update, Op::Upsert) => count,
+                (OutputMode::Update, Op::Insert | Op::Upsert) => count,
                 (OutputMode::Update, Op::Delete) => continue,
                 (mode, op) => panic!("{op:?} in {mode:?}"),
             };
-            *self.0.entry(row).or_default() += diff;
+            // One change after another, the result is right at each.
+            let there = self.0.entry(row).or_default();
+            *there += diff;
+            assert!(*there >= 0, "{op:?} of a row that is not there");
         }
         self.0.retain(|_, count| *count != 0);
         assert!(self.0.values().all(|count| *count > 0));
