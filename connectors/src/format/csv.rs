@@ -12,7 +12,7 @@ use crate::format::infer::Guess;
 use crate::format::record::{Bad, Decoded, check_encoding, excerpt, line_ends, not_utf8};
 use crate::format::typed::{self, Texts, wrong};
 use crate::format::types::sql_name;
-use crate::format::values::Numbers;
+use crate::format::values::Epoch;
 use crate::options::nearest;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
@@ -30,7 +30,7 @@ struct Layout {
 #[derive(Clone)]
 pub(crate) struct CsvDecoder {
     dialect: Arc<Dialect>,
-    numbers: Numbers,
+    epoch: Epoch,
     wanted: Arc<Wanted>,
     /// What the file is called, for messages.
     name: Arc<str>,
@@ -40,7 +40,7 @@ pub(crate) struct CsvDecoder {
 
 impl CsvDecoder {
     /// A decoder for the file `name` into rows of the `wanted` columns.
-    pub(crate) fn new(dialect: Dialect, numbers: Numbers, wanted: Wanted, name: &str) -> Result<Self> {
+    pub(crate) fn new(dialect: Dialect, epoch: Epoch, wanted: Wanted, name: &str) -> Result<Self> {
         for field in wanted.all.fields() {
             if field.data_type().is_nested() {
                 return Err(Error::User(format!(
@@ -51,7 +51,7 @@ impl CsvDecoder {
             }
         }
         let (dialect, wanted) = (Arc::new(dialect), Arc::new(wanted));
-        Ok(CsvDecoder { dialect, numbers, wanted, name: name.into(), layout: None })
+        Ok(CsvDecoder { dialect, epoch, wanted, name: name.into(), layout: None })
     }
 
     /// The same for another file, whose head is still to be read.
@@ -112,12 +112,12 @@ impl CsvDecoder {
 
     fn rows(&self, tokens: &Tokens, body: &[u8], bad: &mut Vec<Bad>) -> Result<RecordBatch> {
         let cells = Cells::new(tokens, body, &self.dialect);
-        let mut faults = Faults { reasons: Vec::new(), numbers: self.numbers };
+        let mut faults = Faults { reasons: Vec::new(), epoch: self.epoch };
         let mut columns = vec![None; self.wanted.places.len()];
         for (slot, field) in self.wanted.all.fields().iter().enumerate() {
             let place = self.wanted.places.iter().position(|place| *place == slot);
             let mut column = Column { cells: &cells, slot, field, faults: &mut faults };
-            let values = typed::read(&mut column, field.data_type(), self.numbers, place.is_some())?;
+            let values = typed::read(&mut column, field.data_type(), self.epoch, place.is_some())?;
             if let Some(place) = place {
                 columns[place] = values;
             }
@@ -244,7 +244,7 @@ pub(crate) fn missing<'a>(file: &str, column: &str, names: impl Iterator<Item = 
 /// What is wrong: (row, slot, reason).
 struct Faults {
     reasons: Vec<(usize, usize, String)>,
-    numbers: Numbers,
+    epoch: Epoch,
 }
 
 impl Faults {
@@ -258,7 +258,7 @@ impl Faults {
     }
 
     fn wrong(&mut self, row: usize, slot: usize, text: &str, to: &DataType) {
-        self.reasons.push((row, slot, wrong(text, to, self.numbers)));
+        self.reasons.push((row, slot, wrong(text, to, self.epoch)));
     }
 }
 
@@ -348,7 +348,7 @@ mod tests {
     fn decoder(fields: Vec<Field>, header: bool) -> CsvDecoder {
         let dialect = Dialect { header, delimiter: b',', quote: Some(b'"'), escape: None, null: Some("NA".into()) };
         let wanted = Wanted::all(Arc::new(Schema::new(fields)));
-        CsvDecoder::new(dialect, Numbers::Refused, wanted, "t.csv").expect("a decoder")
+        CsvDecoder::new(dialect, Epoch::Refused, wanted, "t.csv").expect("a decoder")
     }
 
     fn decode(mut decoder: CsvDecoder, text: &[u8]) -> Result<Decoded> {

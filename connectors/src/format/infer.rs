@@ -1,5 +1,4 @@
-//! What type a column has, judged by a sample of its values. No digit, sign or letter of a value is lost in the type that its
-//! column gets.
+//! What type a column has, judged by a sample of its values. It keeps the value of each of them, to the last digit.
 //!
 //! Whole numbers are BIGINT, other numbers DOUBLE; where one of them has digits that such a column would not keep, DECIMAL
 //! of 38 digits, and VARCHAR if that does not hold them. `true` and `false` are BOOLEAN, `2013-01-31` is a DATE, points in

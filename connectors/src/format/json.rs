@@ -14,21 +14,21 @@ use crate::error::{Error, Result};
 use crate::format::json_columns::{self, Names, Source, Table, Wrong};
 use crate::format::json_scan::{Cell, Fault, Scanner};
 use crate::format::record::{Bad, Decoded, excerpt, not_utf8};
-use crate::format::values::Numbers;
+use crate::format::values::Epoch;
 use crate::options::nearest;
 
 /// Decodes JSON lines.
 #[derive(Clone)]
 pub(crate) struct JsonDecoder {
     wanted: Arc<Wanted>,
-    numbers: Numbers,
+    epoch: Epoch,
 }
 
 impl JsonDecoder {
     /// A decoder into rows of the `wanted` columns; a type that JSON can't give is an error.
-    pub(crate) fn new(numbers: Numbers, wanted: Wanted) -> Result<Self> {
+    pub(crate) fn new(epoch: Epoch, wanted: Wanted) -> Result<Self> {
         wanted.all.fields().iter().try_for_each(|field| json_columns::check(field))?;
-        Ok(JsonDecoder { wanted: Arc::new(wanted), numbers })
+        Ok(JsonDecoder { wanted: Arc::new(wanted), epoch })
     }
 
     /// See [`crate::format::text::TextDecoder::records`].
@@ -40,7 +40,7 @@ impl JsonDecoder {
         };
         let lines = Lines::of(bytes, last, max);
         let fields = self.wanted.all.fields();
-        let source = Source::new(&bytes[..lines.consumed], self.numbers);
+        let source = Source::new(&bytes[..lines.consumed], self.epoch);
         let (mut names, mut bad) = (Names::new(fields), Vec::new());
         let (mut cells, mut good) = (Vec::with_capacity(lines.records.len() * fields.len()), Vec::new());
         for (record, (line, _)) in lines.records.iter().enumerate() {
@@ -221,7 +221,7 @@ mod tests {
             Field::new("s", DataType::Utf8, true),
             Field::new("t", crate::format::types::TIMESTAMP, true),
         ];
-        JsonDecoder::new(Numbers::Refused, Wanted::all(Arc::new(Schema::new(fields)))).expect("a decoder")
+        JsonDecoder::new(Epoch::Refused, Wanted::all(Arc::new(Schema::new(fields)))).expect("a decoder")
     }
 
     #[test]

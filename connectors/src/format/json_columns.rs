@@ -13,19 +13,19 @@ use crate::format::json_scan::{Cell, Fault, Kind, Scanner, unescaped};
 use crate::format::record::excerpt;
 use crate::format::typed::{self, Texts};
 use crate::format::types::sql_name;
-use crate::format::values::Numbers;
+use crate::format::values::Epoch;
 
 /// The bytes of some lines, and the same as text if all of them are.
 #[derive(Clone, Copy)]
 pub(crate) struct Source<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) text: Option<&'a str>,
-    pub(crate) numbers: Numbers,
+    pub(crate) epoch: Epoch,
 }
 
 impl<'a> Source<'a> {
-    pub(crate) fn new(bytes: &'a [u8], numbers: Numbers) -> Source<'a> {
-        Source { bytes, text: std::str::from_utf8(bytes).ok(), numbers }
+    pub(crate) fn new(bytes: &'a [u8], epoch: Epoch) -> Source<'a> {
+        Source { bytes, text: std::str::from_utf8(bytes).ok(), epoch }
     }
 
     /// The text of a cell as it is written. Lines that are not UTF-8 have no cells.
@@ -119,11 +119,11 @@ impl<'a> Names<'a> {
             match (self.found[slot], meaning) {
                 (Meaning::Exactly(_), Meaning::Exactly(_)) => {
                     let what = format!("the name '{name}' comes twice");
-                    return Err(Fault { at: key.start as usize, what: what.into() });
+                    return Err(Fault { at: key.start as usize - 1, what: what.into() });
                 }
                 (Meaning::Nearly(_), Meaning::Nearly(_)) => {
                     let what = format!("the name '{name}' comes twice, but for upper and lower case");
-                    return Err(Fault { at: key.start as usize, what: what.into() });
+                    return Err(Fault { at: key.start as usize - 1, what: what.into() });
                 }
                 (Meaning::Exactly(_), _) => return Ok(()),
                 _ => {}
@@ -183,8 +183,7 @@ impl Table<'_> {
             DataType::List(item) | DataType::LargeList(item) => self.lists(slot, of, item, way, wanted, wrong),
             _ => {
                 let (source, before) = (self.source, wrong.len());
-                let values =
-                    typed::read(&mut Column { table: self, slot, of, way, wrong }, of, source.numbers, wanted)?;
+                let values = typed::read(&mut Column { table: self, slot, of, way, wrong }, of, source.epoch, wanted)?;
                 Ok(values.filter(|_| wrong.len() == before))
             }
         }
@@ -323,7 +322,7 @@ impl Texts for Column<'_, '_> {
             let text = source.text(cell);
             if !put(Some(&text)) {
                 let reason = match cell.kind {
-                    Kind::Bare | Kind::Text | Kind::Escaped => typed::wrong(&text, self.of, source.numbers),
+                    Kind::Bare | Kind::Text | Kind::Escaped => typed::wrong(&text, self.of, source.epoch),
                     _ => self.table.not_of_type(cell, self.of),
                 };
                 self.wrong.push((row, self.way.to_string(), reason));
@@ -348,7 +347,7 @@ pub(crate) fn check(field: &Field) -> Result<()> {
         ))),
         of => {
             let none: Vec<Cell> = Vec::new();
-            let table = Table { source: Source::new(b"", Numbers::Refused), cells: none, slots: 1, rows: 0 };
+            let table = Table { source: Source::new(b"", Epoch::Refused), cells: none, slots: 1, rows: 0 };
             let read = table.values(0, of, field.name(), true, &mut Vec::new());
             read.map(drop).map_err(|error| {
                 Error::User(format!("column '{}' can't be read from JSON: {error}; declare another type", field.name()))

@@ -12,7 +12,7 @@ pub(crate) struct Exact<'a> {
     whole: &'a [u8],
     fraction: &'a [u8],
     exponent: i32,
-    /// Whether it has a point or an exponent.
+    /// Whether it has neither point nor exponent.
     pub(crate) plain: bool,
 }
 

@@ -8,7 +8,7 @@ use crate::format::infer::{self, Guesses};
 use crate::format::json::{self, JsonDecoder, Lines};
 use crate::format::kind::Format;
 use crate::format::record::{Decoded, check_encoding};
-use crate::format::values::Numbers;
+use crate::format::values::Epoch;
 use crate::options::Checked;
 
 /// The options of the text formats, which standard input takes too.
@@ -94,7 +94,7 @@ pub(crate) struct TextReading {
     /// Whether somebody has said that the first line names the columns.
     header_given: bool,
     /// What plain numbers are in columns of times.
-    numbers: Numbers,
+    epoch: Epoch,
     /// Whether rejected input is set apart rather than an error.
     pub(crate) tolerant: bool,
     pub(crate) infer_rows: usize,
@@ -116,20 +116,20 @@ impl TextReading {
         let tolerant = options.choice("on_error", &["fail", "skip", "dead_letter"])?.unwrap_or(0) > 0;
         let infer_rows = options.count("infer-rows")?.unwrap_or(0).clamp(1, 10_000_000) as usize;
         let header_given = options.given("header").is_some();
-        let numbers = match options.choice("timestamp-format", TIMESTAMP_FORMATS)? {
-            Some(0) => Numbers::Seconds,
-            Some(1) => Numbers::Millis,
-            Some(2) => Numbers::Micros,
-            _ => Numbers::Refused,
+        let epoch = match options.choice("timestamp-format", TIMESTAMP_FORMATS)? {
+            Some(0) => Epoch::Seconds,
+            Some(1) => Epoch::Millis,
+            Some(2) => Epoch::Micros,
+            _ => Epoch::Refused,
         };
-        Ok(TextReading { dialect, header_given, numbers, tolerant, infer_rows })
+        Ok(TextReading { dialect, header_given, epoch, tolerant, infer_rows })
     }
 
     /// A decoder of a file called `name` of a format other than Parquet.
     pub(crate) fn decoder(&self, format: Format, wanted: &Wanted, name: &str) -> Result<TextDecoder> {
         Ok(match format {
-            Format::Json => TextDecoder::Json(JsonDecoder::new(self.numbers, wanted.clone())?),
-            _ => TextDecoder::Csv(CsvDecoder::new(self.dialect.clone(), self.numbers, wanted.clone(), name)?),
+            Format::Json => TextDecoder::Json(JsonDecoder::new(self.epoch, wanted.clone())?),
+            _ => TextDecoder::Csv(CsvDecoder::new(self.dialect.clone(), self.epoch, wanted.clone(), name)?),
         })
     }
 

@@ -16,10 +16,10 @@ use arrow::datatypes::{
 };
 
 use crate::error::Result;
-use crate::format::numbers::{decimal, double, float, long_decimal, uncommon_whole};
+use crate::format::numbers::{Exact, decimal, double, float, long_decimal, uncommon_whole};
 use crate::format::record::excerpt;
 use crate::format::types::{convert, sql_name};
-use crate::format::values::{self, Numbers, Timestamps};
+use crate::format::values::{self, Epoch, Timestamps};
 
 /// A column as text.
 pub(crate) trait Texts {
@@ -36,7 +36,7 @@ pub(crate) trait Texts {
 }
 
 /// The values of a type, if they are `wanted`; whether the texts are values is looked at in any case.
-pub(crate) fn read(texts: &mut impl Texts, of: &DataType, numbers: Numbers, wanted: bool) -> Result<Option<ArrayRef>> {
+pub(crate) fn read(texts: &mut impl Texts, of: &DataType, epoch: Epoch, wanted: bool) -> Result<Option<ArrayRef>> {
     Ok(match of {
         DataType::Utf8 => text(texts, wanted),
         DataType::Boolean => boolean(texts, wanted),
@@ -64,16 +64,16 @@ pub(crate) fn read(texts: &mut impl Texts, of: &DataType, numbers: Numbers, want
         }
         DataType::Timestamp(TimeUnit::Microsecond, zone) if is_utc(zone.as_deref()) => {
             let mut times = Timestamps::default();
-            match numbers {
-                Numbers::Refused => parsed::<TimestampMicrosecondType>(texts, of, wanted, |text| times.read(text)),
+            match epoch {
+                Epoch::Refused => parsed::<TimestampMicrosecondType>(texts, of, wanted, |text| times.read(text)),
                 _ => parsed::<TimestampMicrosecondType>(texts, of, wanted, |text| {
-                    numbers.micros(text).or_else(|| times.read(text))
+                    epoch.micros(text).or_else(|| times.read(text))
                 }),
             }
         }
         DataType::Timestamp(TimeUnit::Nanosecond, zone) if is_utc(zone.as_deref()) => {
             parsed::<TimestampNanosecondType>(texts, of, wanted, |text| {
-                numbers.nanos(text).or_else(|| values::nanos(text))
+                epoch.nanos(text).or_else(|| values::nanos(text))
             })
         }
         DataType::Binary => binary(texts),
@@ -82,10 +82,10 @@ pub(crate) fn read(texts: &mut impl Texts, of: &DataType, numbers: Numbers, want
 }
 
 /// What is wrong with a text that is no value of a type.
-pub(crate) fn wrong(text: &str, of: &DataType, numbers: Numbers) -> String {
+pub(crate) fn wrong(text: &str, of: &DataType, epoch: Epoch) -> String {
     let said = format!("'{}' is not of type {}", excerpt(text.as_bytes()), sql_name(of));
     let advice = match of {
-        DataType::Timestamp(..) => numbers.advice(text),
+        DataType::Timestamp(..) => epoch.advice(text),
         DataType::Decimal128(precision, scale) if decimal(text, 38, *scale).is_none() => {
             let rounds = text.parse::<f64>().is_ok_and(|value| value.abs() < 10_f64.powi(i32::from(*precision)));
             rounds.then(|| format!(": it has more than {scale} digits behind the point"))
@@ -177,9 +177,11 @@ fn converted(texts: &mut impl Texts, of: &DataType) -> Result<ArrayRef> {
     let text: ArrayRef = Arc::new(strings(texts));
     let (converted, lost) = convert(&text, of)?;
     let (mut lost, mut row) = (lost.into_iter().peekable(), 0);
-    texts.each(|_| {
+    // A number without a unit would be so many months.
+    let unitless = |text: &str| matches!(of, DataType::Interval(_)) && Exact::of(values::trimmed(text)).is_some();
+    texts.each(|text| {
         row += 1;
-        lost.next_if_eq(&(row - 1)).is_none()
+        lost.next_if_eq(&(row - 1)).is_none() && !text.is_some_and(unitless)
     });
     Ok(converted)
 }

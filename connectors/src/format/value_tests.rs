@@ -20,7 +20,7 @@ use crate::format::json::{JsonDecoder, Lines};
 use crate::format::parquet::ParquetReader;
 use crate::format::record::Decoded;
 use crate::format::types::{TIMESTAMP, sql_name};
-use crate::format::values::Numbers;
+use crate::format::values::Epoch;
 use crate::format::{csv, csv_write, infer, json_write};
 
 fn dialect() -> Dialect {
@@ -31,14 +31,14 @@ fn wanted(fields: &[Field]) -> Wanted {
     Wanted::all(Arc::new(Schema::new(fields.to_vec())))
 }
 
-fn read_csv(text: &[u8], fields: &[Field], numbers: Numbers) -> Decoded {
-    let mut decoder = CsvDecoder::new(dialect(), numbers, wanted(fields), "t.csv").expect("a decoder");
+fn read_csv(text: &[u8], fields: &[Field], epoch: Epoch) -> Decoded {
+    let mut decoder = CsvDecoder::new(dialect(), epoch, wanted(fields), "t.csv").expect("a decoder");
     let head = decoder.head(text, true).expect("a head").expect("a whole head");
     decoder.records(&text[head..], true, usize::MAX).expect("records")
 }
 
-fn read_json(text: &[u8], fields: &[Field], numbers: Numbers) -> Decoded {
-    let decoder = JsonDecoder::new(numbers, wanted(fields)).expect("a decoder");
+fn read_json(text: &[u8], fields: &[Field], epoch: Epoch) -> Decoded {
+    let decoder = JsonDecoder::new(epoch, wanted(fields)).expect("a decoder");
     decoder.records(text, true, usize::MAX).expect("records")
 }
 
@@ -63,19 +63,19 @@ fn only(decoded: &Decoded) -> Result<Option<String>, String> {
 }
 
 /// What a text is as a field of CSV, as a string of JSON, and bare where JSON can have it so.
-fn ways(text: &str, of: &DataType, numbers: Numbers) -> Vec<(&'static str, Result<Option<String>, String>)> {
+fn ways(text: &str, of: &DataType, epoch: Epoch) -> Vec<(&'static str, Result<Option<String>, String>)> {
     let fields = [Field::new("v", of.clone(), true)];
     let quoted = format!("v,w\n\"{}\",\n", text.replace('"', "\"\""));
     let string = serde_json::Value::from(text).to_string();
     let mut ways = vec![
-        ("quoted", only(&read_csv(quoted.as_bytes(), &fields, numbers))),
-        ("string", only(&read_json(format!("{{\"v\":{string}}}\n").as_bytes(), &fields, numbers))),
+        ("quoted", only(&read_csv(quoted.as_bytes(), &fields, epoch))),
+        ("string", only(&read_json(format!("{{\"v\":{string}}}\n").as_bytes(), &fields, epoch))),
     ];
     if !text.is_empty() && !text.contains([',', '"', '\n', '\r']) {
-        ways.push(("plain", only(&read_csv(format!("v,w\n{text},\n").as_bytes(), &fields, numbers))));
+        ways.push(("plain", only(&read_csv(format!("v,w\n{text},\n").as_bytes(), &fields, epoch))));
     }
     if serde_json::from_str::<serde_json::Value>(text).is_ok_and(|value| value.is_number() || value.is_boolean()) {
-        ways.push(("bare", only(&read_json(format!("{{\"v\":{text}}}\n").as_bytes(), &fields, numbers))));
+        ways.push(("bare", only(&read_json(format!("{{\"v\":{text}}}\n").as_bytes(), &fields, epoch))));
     }
     ways
 }
@@ -351,11 +351,11 @@ fn texts_of_declared_types() {
                 ("2500-01-01T00:00:00", none),
             ],
         ),
-        (Interval(IntervalUnit::MonthDayNano), vec![("1 day", Ok("1 days")), ("x", none)]),
+        (Interval(IntervalUnit::MonthDayNano), vec![("1 day", Ok("1 days")), ("12", none), ("x", none)]),
     ];
     for (of, texts) in &table {
         for (text, value) in texts {
-            for (way, got) in ways(text, of, Numbers::Refused) {
+            for (way, got) in ways(text, of, Epoch::Refused) {
                 let expected = value.map(|value| Some(value.to_string()));
                 let got_value = got.clone().map_err(|_| ());
                 assert_eq!(got_value, expected, "{way} {text:?} as {}: {got:?}", sql_name(of));
@@ -370,22 +370,22 @@ fn texts_of_declared_types() {
 
 #[test]
 fn numbers_as_times() {
-    for (numbers, text, value) in [
-        (Numbers::Seconds, "1709294403", Some("2024-03-01T12:00:03")),
-        (Numbers::Seconds, "1709294403.25", Some("2024-03-01T12:00:03.250")),
-        (Numbers::Seconds, "1.709294403e9", Some("2024-03-01T12:00:03")),
-        (Numbers::Seconds, "-1", Some("1969-12-31T23:59:59")),
-        (Numbers::Millis, "1709294404123", Some("2024-03-01T12:00:04.123")),
-        (Numbers::Micros, "1709294404123456", Some("2024-03-01T12:00:04.123456")),
-        (Numbers::Seconds, "99999999999999999", None),
-        (Numbers::Millis, "2024-03-01T12:00:01Z", Some("2024-03-01T12:00:01")),
-        (Numbers::Millis, "x", None),
+    for (epoch, text, value) in [
+        (Epoch::Seconds, "1709294403", Some("2024-03-01T12:00:03")),
+        (Epoch::Seconds, "1709294403.25", Some("2024-03-01T12:00:03.250")),
+        (Epoch::Seconds, "1.709294403e9", Some("2024-03-01T12:00:03")),
+        (Epoch::Seconds, "-1", Some("1969-12-31T23:59:59")),
+        (Epoch::Millis, "1709294404123", Some("2024-03-01T12:00:04.123")),
+        (Epoch::Micros, "1709294404123456", Some("2024-03-01T12:00:04.123456")),
+        (Epoch::Seconds, "99999999999999999", None),
+        (Epoch::Millis, "2024-03-01T12:00:01Z", Some("2024-03-01T12:00:01")),
+        (Epoch::Millis, "x", None),
     ] {
-        for (way, got) in ways(text, &TIMESTAMP, numbers) {
-            assert_eq!(got.ok().flatten().as_deref(), value, "{way} {text:?} as {numbers:?}");
+        for (way, got) in ways(text, &TIMESTAMP, epoch) {
+            assert_eq!(got.ok().flatten().as_deref(), value, "{way} {text:?} as {epoch:?}");
         }
-        for (_, got) in ways(text, &NANOS, numbers) {
-            assert_eq!(got.ok().flatten().as_deref(), value, "{text:?} as {numbers:?} in nanoseconds");
+        for (_, got) in ways(text, &NANOS, epoch) {
+            assert_eq!(got.ok().flatten().as_deref(), value, "{text:?} as {epoch:?} in nanoseconds");
         }
     }
     for (text, advice) in [
@@ -393,11 +393,11 @@ fn numbers_as_times() {
         ("1709294404123", "milliseconds since 1970, set timestamp-format = 'epoch-millis'"),
         ("1709294404123456", "microseconds since 1970, set timestamp-format = 'epoch-micros'"),
     ] {
-        for (_, got) in ways(text, &TIMESTAMP, Numbers::Refused) {
+        for (_, got) in ways(text, &TIMESTAMP, Epoch::Refused) {
             assert!(got.as_ref().is_err_and(|reason| reason.contains(advice)), "{got:?}");
         }
     }
-    let (_, reason) = ways("0.125", &DataType::Decimal128(10, 2), Numbers::Refused).remove(0);
+    let (_, reason) = ways("0.125", &DataType::Decimal128(10, 2), Epoch::Refused).remove(0);
     assert_eq!(
         reason.expect_err("no value"),
         "'0.125' is not of type DECIMAL(10, 2): it has more than 2 digits behind the point"
@@ -422,7 +422,7 @@ impl Random {
         of[self.below(of.len() as u64) as usize].clone()
     }
 
-    /// Numbers of any length, those at the ends of their range among them.
+    /// Epoch of any length, those at the ends of their range among them.
     fn wide(&mut self) -> i128 {
         let bits = u128::from(self.bits()) << 64 | u128::from(self.bits());
         (bits as i128) >> self.below(128)
@@ -596,7 +596,7 @@ fn what_is_written_is_read_back() {
         let rows = 1 + random.below(60) as usize;
         let flat = batch(random.columns(rows));
         let text = csv_of(&flat);
-        let decoded = read_csv(&text, &fields(&flat), Numbers::Refused);
+        let decoded = read_csv(&text, &fields(&flat), Epoch::Refused);
         assert_eq!(decoded.bad, [], "{}", String::from_utf8_lossy(&text));
         assert_same(&decoded.rows, &flat, "csv");
 
@@ -605,7 +605,7 @@ fn what_is_written_is_read_back() {
         let all = batch(columns);
         let mut text = Vec::new();
         json_write::write(&mut text, &all).expect("rows");
-        let decoded = read_json(&text, &fields(&all), Numbers::Refused);
+        let decoded = read_json(&text, &fields(&all), Epoch::Refused);
         assert_eq!(decoded.bad, [], "{}", String::from_utf8_lossy(&text));
         assert_same(&decoded.rows, &all, "json");
 
@@ -628,7 +628,7 @@ fn a_column_alone_is_read_back() {
     for _ in 0..20 {
         for column in random.columns(20) {
             let rows = batch(vec![column]);
-            let decoded = read_csv(&csv_of(&rows), &fields(&rows), Numbers::Refused);
+            let decoded = read_csv(&csv_of(&rows), &fields(&rows), Epoch::Refused);
             assert_eq!(decoded.bad, []);
             assert_same(&decoded.rows, &rows, "csv");
         }
@@ -658,7 +658,7 @@ fn inferred_types_hold_what_was_written() {
         let guesses = csv::sample(&dialect(), false, &text, true, 1000, "t.csv", infer::csv);
         let schema = infer::schema(&guesses.expect("guesses").expect("a whole head").columns);
         let inferred: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
-        let decoded = read_csv(&text, &inferred, Numbers::Refused);
+        let decoded = read_csv(&text, &inferred, Epoch::Refused);
         assert_eq!(decoded.bad, [], "{}", String::from_utf8_lossy(&text));
         assert_same(&in_own_types(&decoded.rows, &all), &all, "csv");
 
@@ -666,7 +666,7 @@ fn inferred_types_hold_what_was_written() {
         json_write::write(&mut text, &all).expect("rows");
         let schema = infer::schema(&infer::json(&text, &Lines::of(&text, true, 1000)).columns);
         let inferred: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
-        let decoded = read_json(&text, &inferred, Numbers::Refused);
+        let decoded = read_json(&text, &inferred, Epoch::Refused);
         assert_eq!(decoded.bad, [], "{}", String::from_utf8_lossy(&text));
         assert_same(&in_own_types(&decoded.rows, &all), &all, "json");
     }

@@ -88,7 +88,7 @@ pub(crate) fn nanos(text: &str) -> Option<i64> {
 
 /// What a plain number is where a point in time should be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Numbers {
+pub(crate) enum Epoch {
     /// Nothing: whether it counts seconds or milliseconds is anybody's guess.
     #[default]
     Refused,
@@ -98,14 +98,14 @@ pub(crate) enum Numbers {
     Micros,
 }
 
-impl Numbers {
+impl Epoch {
     /// Ten to this are a second.
     fn digits(self) -> Option<i32> {
         match self {
-            Numbers::Refused => None,
-            Numbers::Seconds => Some(0),
-            Numbers::Millis => Some(3),
-            Numbers::Micros => Some(6),
+            Epoch::Refused => None,
+            Epoch::Seconds => Some(0),
+            Epoch::Millis => Some(3),
+            Epoch::Micros => Some(6),
         }
     }
 
@@ -119,23 +119,16 @@ impl Numbers {
 
     /// What to do about a text that is no point in time.
     pub(crate) fn advice(self, text: &str) -> Option<String> {
-        if self != Numbers::Refused {
+        if self != Epoch::Refused {
             return None;
         }
         let (digits, _) = Exact::of(text)?.extent();
-        let unit = match digits {
-            ..=11 => "seconds",
-            12..=14 => "millis",
-            _ => "micros",
+        let (unit, format) = match digits {
+            ..=11 => ("seconds", "epoch-seconds"),
+            12..=14 => ("milliseconds", "epoch-millis"),
+            _ => ("microseconds", "epoch-micros"),
         };
-        Some(format!(
-            ": if a number counts {} since 1970, set timestamp-format = 'epoch-{unit}'",
-            match unit {
-                "seconds" => "seconds",
-                "millis" => "milliseconds",
-                _ => "microseconds",
-            }
-        ))
+        Some(format!(": if a number counts {unit} since 1970, set timestamp-format = '{format}'"))
     }
 }
 
