@@ -95,13 +95,19 @@ impl SourceBatch {
 }
 
 /// A piece of input that is not a row of the table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rejected {
     /// The split's position after it.
     pub offset: u64,
-    /// The input as text, cut to a bounded length.
+    /// What it was read from: the name of a file, standard input. Empty if that is not known.
+    pub source: String,
+    /// The number of its line there, or of its row where there are no lines, from 1.
+    pub line: Option<u64>,
+    /// The column whose value is wrong, if it is one; `o.x` and `l[2]` lead to what is nested.
+    pub column: Option<String>,
+    /// The input as text, cut to a bounded length (1000 bytes).
     pub input: String,
-    /// Where it stood, e.g. `flights.csv line 12`.
+    /// Where it stood, for people: `flights.csv line 12`.
     pub place: String,
     /// What is wrong with it.
     pub reason: String,
@@ -176,12 +182,7 @@ mod tests {
 
     fn batch(rows: i64, offset: u64, offsets: Offsets, rejected: &[u64]) -> SourceBatch {
         let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows));
-        let reject = |offset: &u64| Rejected {
-            offset: *offset,
-            input: String::new(),
-            place: String::new(),
-            reason: String::new(),
-        };
+        let reject = |offset: &u64| Rejected { offset: *offset, ..Rejected::default() };
         SourceBatch {
             split: 0,
             rows: RecordBatch::try_from_iter([("n", numbers)]).expect("rows"),

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use crate::connector::{Connector, TableSpec, Wanted};
 use crate::error::{Error, Result};
 use crate::format::kind::Format;
-use crate::format::record::{line_ends, rejected, rejection};
+use crate::format::record::{Bad, Stand, line_ends, rejected, rejection};
 use crate::format::text::{TextDecoder, TextReading, text_options};
 use crate::format::{BATCH_ROWS, infer};
 use crate::options::{Checked, OptionSpec};
@@ -161,10 +161,10 @@ impl Pump {
         let until = Instant::now() + Duration::from_millis(100);
         while self.text.len() < 4 << 20 && self.receive(until)? {}
         let guesses = reading.guess(format, &self.text, self.ended, reading.infer_rows, NAME)?.unwrap_or_default();
-        if guesses.is_empty() {
-            return Err(Error::User(format!("there are no rows in {NAME} to tell the columns; declare them")));
+        if guesses.columns.is_empty() {
+            return Err(guesses.no_columns(NAME, NAME));
         }
-        Ok(std::sync::Arc::new(infer::schema(&guesses)))
+        Ok(std::sync::Arc::new(infer::schema(&guesses.columns)))
     }
 }
 
@@ -212,10 +212,10 @@ impl Lines {
             let text = &text[head..];
             let decoded = self.decoder.records(text, self.pump.ended, BATCH_ROWS)?;
             let line = self.lines;
-            let place = |lines: usize| format!("{NAME} line {}", line + lines as u64 + 1);
+            let stand = |bad: &Bad| Stand { source: NAME, unit: "line", number: line + bad.lines as u64 + 1 };
             // Before going on, so that the next poll fails again.
             if let Some(bad) = decoded.bad.first().filter(|_| !self.tolerant) {
-                return Err(rejection(&place(bad.lines), bad));
+                return Err(rejection(stand(bad), bad));
             }
             self.lines += line_ends(&text[..decoded.consumed]) as u64;
             self.done += decoded.consumed;
@@ -228,7 +228,7 @@ impl Lines {
                 self.done = 0;
                 return Ok(None);
             }
-            let rejected = decoded.bad.iter().map(|bad| rejected(self.records, place(bad.lines), bad)).collect();
+            let rejected = decoded.bad.iter().map(|bad| rejected(self.records, stand(bad), bad)).collect();
             self.records += decoded.records as u64;
             self.rows += decoded.rows.num_rows() as u64;
             return Ok(Some(SourceBatch {

@@ -11,7 +11,7 @@ use crate::filesystem::lane::Lane;
 use crate::filesystem::reader::Reader;
 use crate::filesystem::step::Lot;
 use crate::format::kind::{Compression, Format};
-use crate::format::record::{Bad, rejected, rejection};
+use crate::format::record::{Bad, Stand, rejected, rejection};
 use crate::source::{Changes, Offsets, SourceBatch};
 
 /// A file that is read, was read, or waits for it.
@@ -92,15 +92,16 @@ impl OneFile {
     /// `tolerant`.
     pub(crate) fn batch(&mut self, lot: Lot, by_record: bool, text: bool, tolerant: bool) -> Result<SourceBatch> {
         let decoded = lot.decoded;
-        let place = |bad: &Bad| {
+        let (name, unit) = (self.name.as_str(), if text { "line" } else { "row" });
+        let stand = |bad: &Bad| {
             let number = lot.line + if by_record { bad.record } else { bad.lines } as u64 + 1;
-            format!("{} {} {number}", self.name, if text { "line" } else { "row" })
+            Stand { source: name, unit, number }
         };
         if let Some(bad) = decoded.bad.first().filter(|_| !tolerant) {
-            return Err(rejection(&place(bad), bad));
+            return Err(rejection(stand(bad), bad));
         }
         let before = self.records;
-        let rejected = decoded.bad.iter().map(|bad| rejected(before, place(bad), bad)).collect();
+        let rejected = decoded.bad.iter().map(|bad| rejected(before, stand(bad), bad)).collect();
         self.records += decoded.records as u64;
         Ok(SourceBatch {
             split: 0,

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::filesystem::blocks::beginning;
 use crate::filesystem::paths::{Found, Place};
 use crate::format::BATCH_ROWS;
-use crate::format::infer::{self, Guess};
+use crate::format::infer::{self, Guesses};
 use crate::format::json::{self, Lines};
 use crate::format::kind::{FORMATS, Format};
 use crate::format::parquet::{self, ParquetReader};
@@ -113,26 +113,30 @@ impl Reading {
             }
             return Err(Error::User(format!("no file of {what} is complete yet to tell the columns; declare them")));
         }
-        let guesses = self.sample(&files)?;
-        if guesses.is_empty() {
-            return Err(Error::User(format!("there are no rows in {what} to tell the columns; declare them")));
+        let (guesses, first) = self.sample(&files)?;
+        if guesses.columns.is_empty() {
+            return Err(guesses.no_columns(&what, &first));
         }
-        Ok(Arc::new(infer::schema(&guesses)))
+        Ok(Arc::new(infer::schema(&guesses.columns)))
     }
 
-    /// What the columns of text files are, judged by rows from files all over the list.
-    fn sample(&self, files: &[Found]) -> Result<Vec<(String, Guess)>> {
+    /// What the columns of text files are, judged by rows from files all over the list; and the file that its first bad
+    /// record is of.
+    fn sample(&self, files: &[Found]) -> Result<(Guesses, String)> {
         const FILES: usize = 100;
         let step = files.len().div_ceil(FILES);
         let rows = (self.text.infer_rows / files.len().div_ceil(step)).max(1000).min(self.text.infer_rows);
-        let mut all = Vec::new();
+        let (mut all, mut first) = (Guesses::default(), String::new());
         for found in files.iter().step_by(step) {
             let (text, last) = beginning(&found.path, rows, self.reach.is_growing())?;
             if let Some(guesses) = self.text.guess(self.format, &text, last, rows, &found.name())? {
-                all = infer::merge(all, guesses);
+                all.columns = infer::merge(all.columns, guesses.columns);
+                if all.bad.is_none() && guesses.bad.is_some() {
+                    (all.bad, first) = (guesses.bad, found.name());
+                }
             }
         }
-        Ok(all)
+        Ok((all, first))
     }
 
     /// Checks declared columns against the first file, if there is one.
@@ -156,7 +160,7 @@ impl Reading {
             Format::Json => {
                 let (text, last) = beginning(&found.path, 1000, self.reach.is_growing())?;
                 let guesses = infer::json(&text, &Lines::of(&text, last, 1000));
-                json::check_names(schema, &infer::schema(&guesses), &found.name())?;
+                json::check_names(schema, &infer::schema(&guesses.columns), &found.name())?;
             }
         }
         Ok(())

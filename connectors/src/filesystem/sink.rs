@@ -22,7 +22,7 @@ use crate::filesystem::paths::local;
 use crate::format::csv_tokens::Dialect;
 use crate::format::kind::{FORMATS, Format};
 use crate::format::text::TextReading;
-use crate::format::{csv_write, json_write};
+use crate::format::{csv_write, json_write, parquet as parquet_format};
 use crate::options::Checked;
 use crate::sink::{Emission, OutputMode, Sink};
 
@@ -48,8 +48,10 @@ pub(crate) fn open(table: &TableSpec, options: &Checked<'_>, mode: OutputMode) -
     };
     // JSON says in an envelope what happens to a row, the others in columns.
     let schema = if has_ops(mode) && !matches!(form, Form::Json) { schema_with_ops(&rows) } else { rows };
-    if matches!(form, Form::Csv(_)) {
-        csv_write::check(&schema)?;
+    match &form {
+        Form::Csv(_) => csv_write::check(&schema)?,
+        Form::Json => {}
+        Form::Parquet(_) => parquet_format::check_writing(&schema)?,
     }
     let rolling = options.count("sink.rolling-policy.rows")?.unwrap_or(1_000_000).max(1);
     let folder = PathBuf::from(local(options.text("path").unwrap_or_default())?);

@@ -246,15 +246,18 @@ fn bad_rows_are_named_or_set_apart() {
         let rejected: Vec<_> = heard
             .rejected
             .iter()
-            .map(|r| (r.offset, r.place.rsplit('/').next().expect("a name"), r.input.as_str(), r.reason.as_str()))
+            .map(|r| (r.offset, r.place.rsplit('/').next().expect("a name"), r.column.as_deref(), r.reason.as_str()))
             .collect();
         assert_eq!(
             rejected,
             [
-                (2, "flights.csv line 4", "AA,x,late", "column 'delay': 'late' is not of type BIGINT"),
-                (3, "flights.csv line 5", "DL", "it has 1 field, not 3"),
+                (2, "flights.csv line 4", Some("delay"), "'late' is not of type BIGINT"),
+                (3, "flights.csv line 5", None, "it has 1 field, not 3"),
             ]
         );
+        let parts: Vec<_> = heard.rejected.iter().map(|r| (r.source.as_str(), r.line, r.input.as_str())).collect();
+        let name = path.display().to_string();
+        assert_eq!(parts, [(name.as_str(), Some(4), "AA,x,late"), (name.as_str(), Some(5), "DL")]);
         assert_eq!(heard.positions.last().map(|last| last.1), Some(4));
     }
     let mut source = small(&path, &[("on_error", "skip")], &schema, true, 100);
@@ -334,7 +337,8 @@ fn parquet_types() {
     assert!(error.contains("t.parquet has no column 'bog'; did you mean 'big'?"), "{error}");
     let mut source = open(&path, &[("on_error", "skip")], declared("big", DataType::Int32), true).expect("a source");
     let heard = listen(source.as_mut()).expect("rows");
-    assert_eq!(heard.rejected[0].reason, "column 'big': '5000000000' is not of type INT");
+    assert_eq!(heard.rejected[0].reason, "'5000000000' is not of type INT");
+    assert_eq!((heard.rejected[0].column.as_deref(), heard.rejected[0].line), (Some("big"), Some(1)));
     assert!(heard.rejected[0].place.ends_with("t.parquet row 1"));
 }
 

@@ -8,20 +8,15 @@ use std::sync::Arc;
 use crate::connector::Wanted;
 use crate::error::{Error, Result};
 use crate::format::csv_tokens::{Cell, Cells, Dialect, Row, Tokens, UNWANTED, tokenize};
-use crate::format::record::{Bad, Decoded, excerpt, line_ends};
-use crate::format::types::{convert, sql_name};
-use crate::format::values;
+use crate::format::infer::Guess;
+use crate::format::record::{Bad, Decoded, check_encoding, excerpt, line_ends, not_utf8};
+use crate::format::typed::{self, Texts, wrong};
+use crate::format::types::sql_name;
+use crate::format::values::Epoch;
 use crate::options::nearest;
-use arrow::array::{
-    ArrayRef, ArrowPrimitiveType, BooleanArray, BooleanBuilder, PrimitiveBuilder, RecordBatch, StringArray,
-    StringBuilder,
-};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
-use arrow::compute::kernels::cast_utils::Parser;
-use arrow::datatypes::{
-    DataType, Date32Type, Field, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Schema,
-    SchemaRef, TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
-};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 /// The columns of a file: how many, and where each goes.
 #[derive(Debug)]
@@ -35,6 +30,7 @@ struct Layout {
 #[derive(Clone)]
 pub(crate) struct CsvDecoder {
     dialect: Arc<Dialect>,
+    epoch: Epoch,
     wanted: Arc<Wanted>,
     /// What the file is called, for messages.
     name: Arc<str>,
@@ -44,7 +40,7 @@ pub(crate) struct CsvDecoder {
 
 impl CsvDecoder {
     /// A decoder for the file `name` into rows of the `wanted` columns.
-    pub(crate) fn new(dialect: Dialect, wanted: Wanted, name: &str) -> Result<Self> {
+    pub(crate) fn new(dialect: Dialect, epoch: Epoch, wanted: Wanted, name: &str) -> Result<Self> {
         for field in wanted.all.fields() {
             if field.data_type().is_nested() {
                 return Err(Error::User(format!(
@@ -54,7 +50,8 @@ impl CsvDecoder {
                 )));
             }
         }
-        Ok(CsvDecoder { dialect: Arc::new(dialect), wanted: Arc::new(wanted), name: name.into(), layout: None })
+        let (dialect, wanted) = (Arc::new(dialect), Arc::new(wanted));
+        Ok(CsvDecoder { dialect, epoch, wanted, name: name.into(), layout: None })
     }
 
     /// The same for another file, whose head is still to be read.
@@ -70,8 +67,10 @@ impl CsvDecoder {
         if bytes.len() < 3 && !last {
             return Ok(None);
         }
+        check_encoding(bytes, &self.name)?;
         let mark = mark(bytes);
         if !self.dialect.header {
+            check_line_ends(&bytes[mark..], self.dialect.quote, &self.name)?;
             let slots: Vec<u32> = (0..self.wanted.all.fields().len() as u32).collect();
             self.layout = Some(Arc::new(Layout { width: slots.len(), slots }));
             return Ok(Some(mark));
@@ -113,11 +112,12 @@ impl CsvDecoder {
 
     fn rows(&self, tokens: &Tokens, body: &[u8], bad: &mut Vec<Bad>) -> Result<RecordBatch> {
         let cells = Cells::new(tokens, body, &self.dialect);
-        let mut faults = Faults { reasons: Vec::new() };
+        let mut faults = Faults { reasons: Vec::new(), epoch: self.epoch };
         let mut columns = vec![None; self.wanted.places.len()];
         for (slot, field) in self.wanted.all.fields().iter().enumerate() {
             let place = self.wanted.places.iter().position(|place| *place == slot);
-            let values = Column { cells: &cells, slot, field, faults: &mut faults, wanted: place.is_some() }.read()?;
+            let mut column = Column { cells: &cells, slot, field, faults: &mut faults };
+            let values = typed::read(&mut column, field.data_type(), self.epoch, place.is_some())?;
             if let Some(place) = place {
                 columns[place] = values;
             }
@@ -137,6 +137,7 @@ impl CsvDecoder {
             let lines = lines_before.1 + line_ends(&body[lines_before.0..start]);
             lines_before = (start, lines);
             let column = Some(self.wanted.all.field(slot).name().clone());
+            let reason = if reason.is_empty() { not_utf8(&body[start..end]) } else { reason };
             bad.push(Bad { record, lines, column, input: excerpt(&body[start..end]), reason });
         }
         bad.sort_by_key(|bad| bad.record);
@@ -158,6 +159,19 @@ fn batch(schema: SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<Recor
     RecordBatch::try_new_with_options(schema, columns, &options).map_err(internal)
 }
 
+/// Refuses text whose first line ends with CR alone, as those of old Macs do.
+fn check_line_ends(bytes: &[u8], quote: Option<u8>, file: &str) -> Result<()> {
+    let line = &bytes[..memchr::memchr(b'\n', bytes).unwrap_or(bytes.len())];
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let quoted = quote.is_some_and(|quote| line.contains(&quote));
+    if quoted || !line.contains(&b'\r') {
+        return Ok(());
+    }
+    Err(Error::Data(format!(
+        "{file}: its lines end with CR alone; write LF or CR LF at the end of each (tr '\\r' '\\n' does)"
+    )))
+}
+
 /// The length of the byte order mark at the front.
 fn mark(bytes: &[u8]) -> usize {
     if bytes.starts_with(b"\xEF\xBB\xBF") { 3 } else { 0 }
@@ -173,13 +187,17 @@ fn header(dialect: &Dialect, bytes: &[u8], last: bool, file: &str) -> Result<Opt
     if tokens.records == 0 {
         return Ok(None);
     }
+    check_line_ends(&bytes[..tokens.consumed], dialect.quote, file)?;
     let cells = Cells::new(&tokens, bytes, &plain);
     let mut names: Vec<String> = Vec::new();
     for slot in 0..cells.slots() {
         let name = match cells.get(0, slot) {
             Cell::Text(text) if !text.trim().is_empty() => text.trim().to_string(),
             Cell::Text(_) | Cell::Null => format!("column_{}", slot + 1),
-            Cell::NotUtf8 => return Err(Error::Data(format!("{file}: the header is not UTF-8 text"))),
+            Cell::NotUtf8 => {
+                let reason = not_utf8(&bytes[..tokens.consumed]);
+                return Err(Error::Data(format!("{file} line 1: the header can't be read: {reason}")));
+            }
         };
         if names.contains(&name) {
             return Err(Error::Data(format!(
@@ -226,11 +244,13 @@ pub(crate) fn missing<'a>(file: &str, column: &str, names: impl Iterator<Item = 
 /// What is wrong: (row, slot, reason).
 struct Faults {
     reasons: Vec<(usize, usize, String)>,
+    epoch: Epoch,
 }
 
 impl Faults {
+    /// The reason is left open: the record tells it.
     fn not_utf8(&mut self, row: usize, slot: usize) {
-        self.reasons.push((row, slot, "it is not UTF-8 text".to_string()));
+        self.reasons.push((row, slot, String::new()));
     }
 
     fn null(&mut self, row: usize, slot: usize) {
@@ -238,46 +258,23 @@ impl Faults {
     }
 
     fn wrong(&mut self, row: usize, slot: usize, text: &str, to: &DataType) {
-        self.reasons.push((row, slot, format!("'{}' is not of type {}", excerpt(text.as_bytes()), sql_name(to))));
+        self.reasons.push((row, slot, wrong(text, to, self.epoch)));
     }
 }
 
-/// One column of the good records.
+/// One column of the good records. Bad values are named in the faults.
 struct Column<'a, 'b> {
     cells: &'a Cells<'b>,
     slot: usize,
     field: &'a Field,
     faults: &'a mut Faults,
-    /// Whether its values are made; that they could be is looked at in any case.
-    wanted: bool,
 }
 
-impl Column<'_, '_> {
-    /// The values, if they are wanted; bad ones are null and named in the faults.
-    fn read(&mut self) -> Result<Option<ArrayRef>> {
-        Ok(match self.field.data_type() {
-            DataType::Utf8 => self.text(),
-            DataType::Boolean => self.boolean(),
-            DataType::Int8 => self.parsed::<Int8Type>(Int8Type::parse),
-            DataType::Int16 => self.parsed::<Int16Type>(Int16Type::parse),
-            DataType::Int32 => self.parsed::<Int32Type>(Int32Type::parse),
-            DataType::Int64 => self.parsed::<Int64Type>(values::whole),
-            DataType::UInt8 => self.parsed::<UInt8Type>(UInt8Type::parse),
-            DataType::UInt16 => self.parsed::<UInt16Type>(UInt16Type::parse),
-            DataType::UInt32 => self.parsed::<UInt32Type>(UInt32Type::parse),
-            DataType::UInt64 => self.parsed::<UInt64Type>(UInt64Type::parse),
-            DataType::Float32 => self.parsed::<Float32Type>(Float32Type::parse),
-            DataType::Float64 => self.parsed::<Float64Type>(Float64Type::parse),
-            DataType::Date32 => self.parsed::<Date32Type>(Date32Type::parse),
-            DataType::Timestamp(TimeUnit::Microsecond, None) => {
-                let mut times = values::Timestamps::default();
-                self.parsed::<TimestampMicrosecondType>(|text| times.read(text))
-            }
-            _ => Some(self.converted()?),
-        })
+impl Texts for Column<'_, '_> {
+    fn rows(&self) -> usize {
+        self.cells.rows()
     }
 
-    /// Calls `put` with each value, or `None` for null, and reports those for which it gives false.
     #[inline(always)]
     fn each(&mut self, mut put: impl FnMut(Option<&str>) -> bool) {
         let (slot, field, faults) = (self.slot, self.field, &mut *self.faults);
@@ -300,81 +297,15 @@ impl Column<'_, '_> {
         });
     }
 
-    fn text(&mut self) -> Option<ArrayRef> {
-        if self.wanted {
-            return Some(Arc::new(self.strings()));
-        }
-        // Any text will do.
-        if !(self.cells.is_text() && self.field.is_nullable()) {
-            self.each(|_| true);
-        }
-        None
-    }
-
-    fn strings(&mut self) -> StringArray {
-        let mut builder = StringBuilder::with_capacity(self.cells.rows(), self.cells.rows() * 8);
-        self.each(|text| {
-            builder.append_option(text);
-            true
-        });
-        builder.finish()
-    }
-
-    fn boolean(&mut self) -> Option<ArrayRef> {
-        let mut builder = BooleanBuilder::with_capacity(self.cells.rows());
-        self.each(|text| {
-            let value = text.map(boolean);
-            builder.append_option(value.flatten());
-            value != Some(None)
-        });
-        Some(Arc::new(builder.finish()))
-    }
-
-    #[inline]
-    fn parsed<T: ArrowPrimitiveType>(&mut self, mut parse: impl FnMut(&str) -> Option<T::Native>) -> Option<ArrayRef> {
-        if !self.wanted {
-            self.each(|text| text.is_none_or(|text| parse(values::trimmed(text)).is_some()));
-            return None;
-        }
-        let mut builder = PrimitiveBuilder::<T>::with_capacity(self.cells.rows());
-        self.each(|text| {
-            let Some(text) = text else {
-                builder.append_null();
-                return true;
-            };
-            let value = parse(values::trimmed(text));
-            builder.append_option(value);
-            value.is_some()
-        });
-        Some(Arc::new(builder.finish()))
-    }
-
-    /// Any other type, by way of text.
-    fn converted(&mut self) -> Result<ArrayRef> {
-        let text: ArrayRef = Arc::new(self.strings());
-        let (converted, lost) = convert(&text, self.field.data_type())?;
-        for row in lost {
-            if let Cell::Text(text) = self.cells.get(row, self.slot) {
-                self.faults.wrong(row, self.slot, &text, self.field.data_type());
-            }
-        }
-        Ok(converted)
-    }
-}
-
-fn boolean(text: &str) -> Option<bool> {
-    let text = text.trim();
-    let any = |words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
-    match (any(&["true", "t", "yes", "1"]), any(&["false", "f", "no", "0"])) {
-        (true, _) => Some(true),
-        (_, true) => Some(false),
-        _ => None,
+    fn are_text(&self) -> bool {
+        self.cells.is_text() && self.field.is_nullable()
     }
 }
 
 /// The names of a file's columns and up to `max` of its first records, for inference. `None`: the head is not complete.
 pub(crate) fn sample<T>(
     dialect: &Dialect,
+    header_given: bool,
     bytes: &[u8],
     last: bool,
     max: usize,
@@ -384,8 +315,17 @@ pub(crate) fn sample<T>(
     let body = &bytes[mark(bytes)..];
     let (names, body) = if dialect.header {
         let Some((names, taken)) = header(dialect, body, last, file)? else { return Ok(None) };
+        if let (Some(name), false) = (names.first(), header_given)
+            && !matches!(Guess::of_text(name), Guess::Text | Guess::Boolean)
+        {
+            return Err(Error::Data(format!(
+                "{file}: its first line should name the columns, but begins with the value '{name}'; declare the table \
+                 with header = 'false', or with header = 'true' if that is a name"
+            )));
+        }
         (names, &body[taken..])
     } else {
+        check_line_ends(body, dialect.quote, file)?;
         let first = tokenize(dialect, body, last, 1, None, &[]);
         if first.records == 0 {
             return Ok(None);
@@ -401,13 +341,14 @@ pub(crate) fn sample<T>(
 #[cfg(test)]
 mod tests {
     use arrow::array::{Array, AsArray};
+    use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 
     use super::*;
 
     fn decoder(fields: Vec<Field>, header: bool) -> CsvDecoder {
         let dialect = Dialect { header, delimiter: b',', quote: Some(b'"'), escape: None, null: Some("NA".into()) };
         let wanted = Wanted::all(Arc::new(Schema::new(fields)));
-        CsvDecoder::new(dialect, wanted, "t.csv").expect("a decoder")
+        CsvDecoder::new(dialect, Epoch::Refused, wanted, "t.csv").expect("a decoder")
     }
 
     fn decode(mut decoder: CsvDecoder, text: &[u8]) -> Result<Decoded> {
@@ -452,7 +393,7 @@ mod tests {
             vec![
                 (1, 3, Some("n"), "'x' is not of type INT"),
                 (3, 6, Some("s"), "it is empty, but the column is NOT NULL"),
-                (4, 7, Some("s"), "it is not UTF-8 text"),
+                (4, 7, Some("s"), &not_utf8(b"4,d\xff")),
                 (5, 8, Some("n"), "'99999999999' is not of type INT"),
             ]
         );

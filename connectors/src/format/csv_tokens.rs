@@ -1,7 +1,7 @@
 //! Where the records and fields of CSV text begin and end (RFC 4180, with an optional escape character).
 //!
 //! A field is quoted if its first character is the quote; inside, two quotes are one, and delimiters and line ends are
-//! text. A record ends at `\n` or `\r\n` outside of quotes. Blank lines are no records.
+//! text. A record ends at `\n` or `\r\n` outside of quotes. Blank lines are no records, but where records have one field.
 
 use std::borrow::Cow;
 
@@ -138,7 +138,9 @@ pub(crate) fn tokenize(
     let mut position = 0;
     let mut lines_before = (0, 0);
     while records < max && position < bytes.len() {
+        // Of a record of one field, a blank line may well be all: it is NULL.
         match bytes[position] {
+            _ if width == Some(1) => {}
             b'\n' => {
                 position += 1;
                 consumed = position;

@@ -70,7 +70,7 @@ fn separate(out: &mut Vec<u8>, position: usize, dialect: &Dialect) {
 
 fn put(out: &mut Vec<u8>, text: &str, is_text: bool, dialect: &Dialect) -> Result<()> {
     let special = |byte: u8| byte == dialect.delimiter || byte == b'\n' || byte == b'\r' || Some(byte) == dialect.quote;
-    let like_null = is_text && (text.is_empty() || dialect.null.as_deref() == Some(text));
+    let like_null = text.is_empty() || is_text && dialect.null.as_deref() == Some(text);
     if !like_null && !text.bytes().any(special) {
         out.extend_from_slice(text.as_bytes());
         return Ok(());

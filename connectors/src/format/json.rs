@@ -1,53 +1,141 @@
 //! JSON lines to rows: one object on each line; blank lines are nothing.
 //!
-//! A chunk of lines is decoded at once. When that fails, it is halved until the lines at fault stand alone.
+//! Each line is looked through once, which tells whether it is JSON and where the values of its columns are; then they are
+//! read column by column. If a value does not fit its column, its line is set apart and the others are read once more.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
-use arrow::datatypes::{Schema, SchemaRef};
-use arrow::json::ReaderBuilder;
-use serde_json::Value;
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::Schema;
 
 use crate::connector::Wanted;
 use crate::error::{Error, Result};
-use crate::format::record::{Bad, Decoded, excerpt};
-use crate::format::types::sql_name;
+use crate::format::json_columns::{self, Names, Source, Table, Wrong};
+use crate::format::json_scan::{Cell, Fault, Scanner};
+use crate::format::record::{Bad, Decoded, excerpt, not_utf8};
+use crate::format::values::Epoch;
 use crate::options::nearest;
 
 /// Decodes JSON lines.
 #[derive(Clone)]
 pub(crate) struct JsonDecoder {
     wanted: Arc<Wanted>,
+    epoch: Epoch,
 }
 
 impl JsonDecoder {
     /// A decoder into rows of the `wanted` columns; a type that JSON can't give is an error.
-    pub(crate) fn new(wanted: Wanted) -> Result<Self> {
-        builder(&wanted.all, 1).build_decoder().map_err(|error| {
-            Error::User(format!("these columns can't be read from JSON: {error}; declare another type"))
-        })?;
-        Ok(JsonDecoder { wanted: Arc::new(wanted) })
+    pub(crate) fn new(epoch: Epoch, wanted: Wanted) -> Result<Self> {
+        wanted.all.fields().iter().try_for_each(|field| json_columns::check(field))?;
+        Ok(JsonDecoder { wanted: Arc::new(wanted), epoch })
     }
 
     /// See [`crate::format::text::TextDecoder::records`].
     pub(crate) fn records(&self, bytes: &[u8], last: bool, max: usize) -> Result<Decoded> {
-        let lines = Lines::of(bytes, last, max);
-        let all = &self.wanted.all;
-        let mut found = Found { schema: all, bytes, lines: &lines.records, batches: Vec::new(), bad: Vec::new() };
-        found.read(0..lines.records.len())?;
-        let (batches, bad) = (found.batches, found.bad);
-        let internal = |error| Error::Internal(format!("rows of JSON can't be joined: {error}"));
-        let rows = match batches.len() {
-            0 => RecordBatch::new_empty(all.clone()),
-            1 => batches[0].clone(),
-            _ => concat_batches(all, &batches).map_err(internal)?,
+        // Places are kept as u32; what lies beyond is for the next call.
+        let (bytes, last) = match bytes.len() > u32::MAX as usize {
+            true => (&bytes[..u32::MAX as usize], false),
+            false => (bytes, last),
         };
-        let rows = rows.project(&self.wanted.places).map_err(internal)?;
+        let lines = Lines::of(bytes, last, max);
+        let fields = self.wanted.all.fields();
+        let source = Source::new(&bytes[..lines.consumed], self.epoch);
+        let (mut names, mut bad) = (Names::new(fields), Vec::new());
+        let (mut cells, mut good) = (Vec::with_capacity(lines.records.len() * fields.len()), Vec::new());
+        for (record, (line, _)) in lines.records.iter().enumerate() {
+            let from = cells.len();
+            cells.resize(from + fields.len(), Cell::default());
+            match scan(&source, line, &mut names, &mut cells[from..]) {
+                Ok(()) => good.push(record),
+                Err(reason) => {
+                    cells.truncate(from);
+                    bad.push(lines.bad(bytes, record, None, reason));
+                }
+            }
+        }
+        let mut table = Table { source, cells, slots: fields.len(), rows: good.len() };
+        let mut wrong = Vec::new();
+        let mut columns = self.columns(&table, &mut wrong)?;
+        if !wrong.is_empty() {
+            wrong.sort_by_key(|(row, ..)| *row);
+            wrong.dedup_by_key(|(row, ..)| *row);
+            let mut keep = vec![true; table.rows];
+            for (row, column, reason) in wrong.drain(..) {
+                keep[row] = false;
+                bad.push(lines.bad(bytes, good[row], Some(column), reason));
+            }
+            bad.sort_by_key(|bad| bad.record);
+            let rows = (0..table.rows).filter(|row| keep[*row]);
+            let slots = table.slots;
+            let cells: Vec<Cell> = rows.flat_map(|row| &table.cells[row * slots..(row + 1) * slots]).copied().collect();
+            table = Table { rows: keep.iter().filter(|keep| **keep).count(), cells, ..table };
+            columns = self.columns(&table, &mut wrong)?;
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(table.rows));
+        let rows = RecordBatch::try_new_with_options(self.wanted.schema.clone(), columns, &options)
+            .map_err(|error| Error::Internal(format!("rows of JSON can't be made: {error}")))?;
         Ok(Decoded { consumed: lines.consumed, records: lines.records.len(), rows, bad })
     }
+
+    /// The wanted columns, and what is wrong with any.
+    fn columns(&self, table: &Table<'_>, wrong: &mut Vec<Wrong>) -> Result<Vec<ArrayRef>> {
+        let mut columns = vec![None; self.wanted.places.len()];
+        for (slot, field) in self.wanted.all.fields().iter().enumerate() {
+            let place = self.wanted.places.iter().position(|place| *place == slot);
+            let values = table.read(slot, field, "", place.is_some(), wrong)?;
+            if let Some(place) = place {
+                columns[place] = values;
+            }
+        }
+        Ok(columns.into_iter().flatten().collect())
+    }
+}
+
+/// The cells of the object on a line, or why it is none.
+fn scan(source: &Source<'_>, line: &Range<usize>, names: &mut Names<'_>, cells: &mut [Cell]) -> Result<(), String> {
+    let bytes = &source.bytes[line.clone()];
+    if source.text.is_none() && std::str::from_utf8(bytes).is_err() {
+        return Err(not_utf8(bytes));
+    }
+    let mut scanner = Scanner::new(source.bytes, line.start, line.end);
+    scanner.space();
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return Err(no_object(bytes));
+    }
+    names
+        .object(source, &mut scanner, cells)
+        .and_then(|()| scanner.end())
+        .map_err(|fault| explain(bytes, line.start, fault))
+}
+
+/// What is wrong with a line that does not begin with an object.
+pub(crate) fn no_object(line: &[u8]) -> String {
+    let mut scanner = Scanner::new(line, 0, line.len());
+    let whole = scanner.value().and_then(|_| scanner.end());
+    match line.trim_ascii().first() {
+        Some(b'[') => {
+            "it is a list, not an object; write one object on each line, without brackets around all of them and \
+                       commas between them (jq -c '.[]' does)"
+                .to_string()
+        }
+        _ => match whole {
+            Ok(()) => "it is JSON, but not an object; write one object on each line".to_string(),
+            Err(fault) => explain(line, 0, fault),
+        },
+    }
+}
+
+/// What is wrong with a line that is not JSON, and at which character.
+pub(crate) fn explain(line: &[u8], start: usize, fault: Fault) -> String {
+    let place = (fault.at - start).min(line.len());
+    let character = String::from_utf8_lossy(&line[..place]).chars().count() + 1;
+    let cut = fault.at - start >= line.trim_ascii_end().len();
+    let advice = match cut || fault.what.starts_with("something follows") {
+        true => "; write one object on each line (jq -c . does)",
+        false => "",
+    };
+    format!("it is not a JSON object: {} at character {character}{advice}", fault.what)
 }
 
 /// See [`crate::format::text::TextDecoder::skip`].
@@ -92,97 +180,24 @@ impl Lines {
             self.records.push((line, number));
         }
     }
-}
 
-fn builder(schema: &SchemaRef, rows: usize) -> ReaderBuilder {
-    // One row more, so that the decoder never stops before the end of the lines.
-    ReaderBuilder::new(schema.clone()).with_batch_size(rows + 1).with_coerce_primitive(true)
-}
-
-struct Found<'a> {
-    schema: &'a SchemaRef,
-    bytes: &'a [u8],
-    lines: &'a [(Range<usize>, usize)],
-    batches: Vec<RecordBatch>,
-    bad: Vec<Bad>,
-}
-
-impl Found<'_> {
-    fn read(&mut self, lines: Range<usize>) -> Result<()> {
-        let Some(((first, _), (last, _))) = self.lines[lines.clone()].first().zip(self.lines[lines.clone()].last())
-        else {
-            return Ok(());
-        };
-        match rows(self.schema, &self.bytes[first.start..last.end], lines.len()) {
-            Ok(batch) => self.batches.push(batch),
-            Err(reason) if lines.len() == 1 => {
-                let (column, reason) = explain(self.schema, &self.bytes[first.clone()], reason);
-                let input = excerpt(&self.bytes[first.clone()]);
-                let number = self.lines[lines.start].1;
-                self.bad.push(Bad { record: lines.start, lines: number, column, input, reason });
-            }
-            Err(_) => {
-                let middle = lines.start + lines.len() / 2;
-                self.read(lines.start..middle)?;
-                self.read(middle..lines.end)?;
-            }
-        }
-        Ok(())
+    /// A line that is no row.
+    pub(crate) fn bad(&self, bytes: &[u8], record: usize, column: Option<String>, reason: String) -> Bad {
+        let (line, lines) = self.records[record].clone();
+        Bad { record, lines, column, input: excerpt(&bytes[line]), reason }
     }
-}
-
-/// The rows of `count` lines, or why there are not so many.
-fn rows(schema: &SchemaRef, bytes: &[u8], count: usize) -> Result<RecordBatch, String> {
-    let text = |error: arrow::error::ArrowError| error.to_string();
-    let mut decoder = builder(schema, count).build_decoder().map_err(text)?;
-    let taken = decoder.decode(bytes).map_err(text)?;
-    if taken < bytes.len() || decoder.len() != count || decoder.has_partial_record() {
-        return Err("a line must hold one JSON object".to_string());
-    }
-    let batch = decoder.flush().map_err(text)?;
-    batch.filter(|batch| batch.num_rows() == count).ok_or_else(|| "a line must hold one JSON object".to_string())
-}
-
-/// The column at fault in a line that can't be read, and why.
-fn explain(schema: &Schema, line: &[u8], reason: String) -> (Option<String>, String) {
-    let value: Value = match serde_json::from_slice(line) {
-        Ok(value) => value,
-        Err(error) => {
-            return (None, format!("it is not a JSON object: {error}").replace(" at line 1 column", " at character"));
-        }
-    };
-    let Value::Object(object) = &value else {
-        let advice = match value {
-            Value::Array(_) => "; write one object on each line",
-            _ => "",
-        };
-        return (None, format!("it is JSON, but not an object{advice}"));
-    };
-    for field in schema.fields() {
-        let alone = Arc::new(Schema::new(vec![field.clone()]));
-        if rows(&alone, line, 1).is_err() {
-            let reason = match object.get(field.name()) {
-                None | Some(Value::Null) => "it is missing, but the column is NOT NULL".to_string(),
-                Some(value) => {
-                    let text = value.to_string();
-                    let text = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(&text);
-                    format!("'{}' is not of type {}", excerpt(text.as_bytes()), sql_name(field.data_type()))
-                }
-            };
-            return (Some(field.name().clone()), reason);
-        }
-    }
-    (None, reason)
 }
 
 /// Refuses columns that no line of a sample has, where a field of nearly the same name is: a slip of the pen would give
 /// nothing but NULL. A column may be missing otherwise; JSON leaves out what is null.
 pub(crate) fn check_names(schema: &Schema, sample: &Schema, file: &str) -> Result<()> {
     for field in schema.fields() {
-        if sample.fields().is_empty() || sample.field_with_name(field.name()).is_ok() {
+        let there = sample.fields().iter().any(|there| there.name().eq_ignore_ascii_case(field.name()));
+        if sample.fields().is_empty() || there {
             continue;
         }
-        let free = sample.fields().iter().map(|f| f.name().as_str()).filter(|f| schema.field_with_name(f).is_err());
+        let taken = |name: &str| schema.fields().iter().any(|field| field.name().eq_ignore_ascii_case(name));
+        let free = sample.fields().iter().map(|f| f.name().as_str()).filter(|name| !taken(name));
         if let Some(near) = nearest(field.name(), free) {
             return Err(Error::Data(format!(
                 "{file} has no field '{}' in its first lines; did you mean '{near}'?",
@@ -206,7 +221,7 @@ mod tests {
             Field::new("s", DataType::Utf8, true),
             Field::new("t", crate::format::types::TIMESTAMP, true),
         ];
-        JsonDecoder::new(Wanted::all(Arc::new(Schema::new(fields)))).expect("a decoder")
+        JsonDecoder::new(Epoch::Refused, Wanted::all(Arc::new(Schema::new(fields)))).expect("a decoder")
     }
 
     #[test]

@@ -7,12 +7,18 @@ pub(crate) mod csv_write;
 pub(crate) mod event_time;
 pub(crate) mod infer;
 pub(crate) mod json;
+pub(crate) mod json_columns;
+pub(crate) mod json_scan;
 pub(crate) mod json_write;
 pub(crate) mod kind;
+pub(crate) mod numbers;
 pub(crate) mod parquet;
 pub(crate) mod record;
 pub(crate) mod text;
+pub(crate) mod typed;
 pub(crate) mod types;
+#[cfg(test)]
+mod value_tests;
 pub(crate) mod values;
 
 /// The most rows of a batch.

@@ -5,7 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, IntervalUnit, Schema, SchemaRef};
 use arrow::util::display::array_value_to_string;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
@@ -52,6 +52,25 @@ pub(crate) fn is_complete(file: &mut File) -> std::io::Result<bool> {
 
 fn broken(name: &str, error: impl std::fmt::Display) -> Error {
     Error::Data(format!("{name} can't be read as Parquet: {error}"))
+}
+
+/// Refuses columns that Parquet has no way to write.
+pub(crate) fn check_writing(schema: &Schema) -> Result<()> {
+    fn writes(of: &DataType) -> bool {
+        match of {
+            DataType::Interval(IntervalUnit::MonthDayNano) => false,
+            DataType::Struct(fields) => fields.iter().all(|field| writes(field.data_type())),
+            DataType::List(item) | DataType::LargeList(item) => writes(item.data_type()),
+            _ => true,
+        }
+    }
+    match schema.fields().iter().find(|field| !writes(field.data_type())) {
+        None => Ok(()),
+        Some(field) => Err(Error::User(format!(
+            "column '{}' has intervals, which Parquet has no way to write; cast it to VARCHAR, or use format json",
+            field.name()
+        ))),
+    }
 }
 
 /// The columns of a file, as a table has them.

@@ -4,10 +4,11 @@ use crate::connector::Wanted;
 use crate::error::Result;
 use crate::format::csv::{self, CsvDecoder};
 use crate::format::csv_tokens::Dialect;
-use crate::format::infer::{self, Guess};
+use crate::format::infer::{self, Guesses};
 use crate::format::json::{self, JsonDecoder, Lines};
 use crate::format::kind::Format;
-use crate::format::record::Decoded;
+use crate::format::record::{Decoded, check_encoding};
+use crate::format::values::Epoch;
 use crate::options::Checked;
 
 /// The options of the text formats, which standard input takes too.
@@ -57,6 +58,13 @@ macro_rules! text_options {
                 help: "the unquoted text that stands for NULL, besides nothing at all",
             },
             OptionSpec {
+                name: "timestamp-format",
+                aliases: &["json.timestamp-format", "json.timestamp-format.standard", "csv.timestamp-format"],
+                takes: "'iso', 'epoch-seconds', 'epoch-millis' or 'epoch-micros'",
+                default: Some("iso"),
+                help: "what a plain number in a TIMESTAMP column counts since 1970; by default it is no time",
+            },
+            OptionSpec {
                 name: "infer-rows",
                 aliases: &[],
                 takes: "a number of rows",
@@ -76,10 +84,17 @@ macro_rules! text_options {
 }
 pub(crate) use text_options;
 
+/// The values of `timestamp-format`; the last ones, Flink's, are all ISO 8601.
+const TIMESTAMP_FORMATS: &[&str] = &["epoch-seconds", "epoch-millis", "epoch-micros", "iso", "iso-8601", "sql"];
+
 /// How text is read, whatever it comes from.
 #[derive(Clone, Debug)]
 pub(crate) struct TextReading {
     pub(crate) dialect: Dialect,
+    /// Whether somebody has said that the first line names the columns.
+    header_given: bool,
+    /// What plain numbers are in columns of times.
+    epoch: Epoch,
     /// Whether rejected input is set apart rather than an error.
     pub(crate) tolerant: bool,
     pub(crate) infer_rows: usize,
@@ -100,14 +115,21 @@ impl TextReading {
         };
         let tolerant = options.choice("on_error", &["fail", "skip", "dead_letter"])?.unwrap_or(0) > 0;
         let infer_rows = options.count("infer-rows")?.unwrap_or(0).clamp(1, 10_000_000) as usize;
-        Ok(TextReading { dialect, tolerant, infer_rows })
+        let header_given = options.given("header").is_some();
+        let epoch = match options.choice("timestamp-format", TIMESTAMP_FORMATS)? {
+            Some(0) => Epoch::Seconds,
+            Some(1) => Epoch::Millis,
+            Some(2) => Epoch::Micros,
+            _ => Epoch::Refused,
+        };
+        Ok(TextReading { dialect, header_given, epoch, tolerant, infer_rows })
     }
 
     /// A decoder of a file called `name` of a format other than Parquet.
     pub(crate) fn decoder(&self, format: Format, wanted: &Wanted, name: &str) -> Result<TextDecoder> {
         Ok(match format {
-            Format::Json => TextDecoder::Json(JsonDecoder::new(wanted.clone())?),
-            _ => TextDecoder::Csv(CsvDecoder::new(self.dialect.clone(), wanted.clone(), name)?),
+            Format::Json => TextDecoder::Json(JsonDecoder::new(self.epoch, wanted.clone())?),
+            _ => TextDecoder::Csv(CsvDecoder::new(self.dialect.clone(), self.epoch, wanted.clone(), name)?),
         })
     }
 
@@ -119,10 +141,11 @@ impl TextReading {
         last: bool,
         rows: usize,
         name: &str,
-    ) -> Result<Option<Vec<(String, Guess)>>> {
+    ) -> Result<Option<Guesses>> {
+        check_encoding(text, name)?;
         match format {
             Format::Json => Ok(Some(infer::json(text, &Lines::of(text, last, rows)))),
-            _ => csv::sample(&self.dialect, text, last, rows, name, infer::csv),
+            _ => csv::sample(&self.dialect, self.header_given, text, last, rows, name, infer::csv),
         }
     }
 }

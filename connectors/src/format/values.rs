@@ -1,8 +1,10 @@
 //! Values written as text: the common ways to write one are read quickly, the others by arrow.
 
-use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
-use arrow::datatypes::Int64Type;
+use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime, string_to_time_nanoseconds};
+use arrow::datatypes::{Date32Type, Int64Type};
 use chrono::Utc;
+
+use crate::format::numbers::Exact;
 
 /// The text without spaces around it.
 #[inline]
@@ -33,6 +35,101 @@ pub(crate) fn whole(text: &str) -> Option<i64> {
         }
     }
     Some(if negative { -value } else { value })
+}
+
+/// `true`, `t`, `yes`, `1` and their opposites.
+pub(crate) fn boolean(text: &str) -> Option<bool> {
+    let text = text.trim();
+    let any = |words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    match (any(&["true", "t", "yes", "1"]), any(&["false", "f", "no", "0"])) {
+        (true, _) => Some(true),
+        (_, true) => Some(false),
+        _ => None,
+    }
+}
+
+/// Bytes written in hexadecimal digits, with `\x` or `0x` before them or not.
+pub(crate) fn bytes(text: &str) -> Option<Vec<u8>> {
+    let digits = text.strip_prefix("\\x").or_else(|| text.strip_prefix("0x")).unwrap_or(text).as_bytes();
+    let (pairs, rest) = digits.as_chunks::<2>();
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let byte = |[high, low]: &[u8; 2]| u8::try_from(digit(*high)? * 16 + digit(*low)?).ok();
+    if rest.is_empty() { pairs.iter().map(byte).collect() } else { None }
+}
+
+/// A day, also written as the point in time at which it begins.
+#[inline]
+pub(crate) fn date(text: &str) -> Option<i32> {
+    match text.len() > 10 {
+        true => long_date(text),
+        false => Date32Type::parse(text),
+    }
+}
+
+#[cold]
+fn long_date(text: &str) -> Option<i32> {
+    const DAY: i64 = 86_400_000_000;
+    if text.starts_with(['+', '-']) && !text.contains(':') {
+        return Date32Type::parse(text);
+    }
+    let micros = timestamp(text)?;
+    if micros % DAY == 0 { i32::try_from(micros / DAY).ok() } else { None }
+}
+
+/// Nanoseconds since midnight.
+pub(crate) fn time_of_day(text: &str) -> Option<i64> {
+    string_to_time_nanoseconds(text).ok().filter(|nanos| (0..86_400_000_000_000).contains(nanos))
+}
+
+/// A point in time as nanoseconds, as [`timestamp`].
+pub(crate) fn nanos(text: &str) -> Option<i64> {
+    string_to_datetime(&Utc, text).ok()?.timestamp_nanos_opt()
+}
+
+/// What a plain number is where a point in time should be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Epoch {
+    /// Nothing: whether it counts seconds or milliseconds is anybody's guess.
+    #[default]
+    Refused,
+    /// Seconds since 1970, with a fraction or without.
+    Seconds,
+    Millis,
+    Micros,
+}
+
+impl Epoch {
+    /// Ten to this are a second.
+    fn digits(self) -> Option<i32> {
+        match self {
+            Epoch::Refused => None,
+            Epoch::Seconds => Some(0),
+            Epoch::Millis => Some(3),
+            Epoch::Micros => Some(6),
+        }
+    }
+
+    pub(crate) fn micros(self, text: &str) -> Option<i64> {
+        Exact::of(text)?.floor(6 - self.digits()?)
+    }
+
+    pub(crate) fn nanos(self, text: &str) -> Option<i64> {
+        Exact::of(text)?.floor(9 - self.digits()?)
+    }
+
+    /// What to do about a text that is no point in time.
+    pub(crate) fn advice(self, text: &str) -> Option<String> {
+        if self != Epoch::Refused {
+            return None;
+        }
+        let (digits, _) = Exact::of(text)?.extent();
+        let (unit, format) = match digits {
+            ..=11 => ("seconds", "epoch-seconds"),
+            12..=14 => ("milliseconds", "epoch-millis"),
+            _ => ("microseconds", "epoch-micros"),
+        };
+        Some(format!(": if a number counts {unit} since 1970, set timestamp-format = '{format}'"))
+    }
 }
 
 /// A point in time as microseconds; one written without an offset is UTC.
@@ -93,7 +190,24 @@ fn fraction(text: &[u8]) -> Option<u32> {
 
 #[cold]
 fn uncommon_timestamp(text: &str) -> Option<i64> {
+    if text.starts_with(['+', '-']) {
+        return far_timestamp(text);
+    }
     string_to_datetime(&Utc, text).ok().map(|instant| instant.timestamp_micros())
+}
+
+/// A point in time of a year with a sign, as those before 0 and after 9999 are written.
+fn far_timestamp(text: &str) -> Option<i64> {
+    const FOUR_CENTURIES: i64 = 146_097 * 86_400_000_000;
+    let (year, rest) = text.split_at(text.get(1..)?.find('-')? + 1);
+    let digits = &year[1..];
+    if !(4..=6).contains(&digits.len()) || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    // Every four centuries have the same days.
+    let year: i64 = year.parse().ok()?;
+    let near = string_to_datetime(&Utc, &format!("{}{rest}", 2000 + year.rem_euclid(400))).ok()?.timestamp_micros();
+    (year.div_euclid(400) - 5).checked_mul(FOUR_CENTURIES)?.checked_add(near)
 }
 
 /// A point in time as it is written.

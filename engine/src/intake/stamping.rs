@@ -319,7 +319,7 @@ impl Intake {
                     input: rejected.data.show_row(row),
                     place: place.clone(),
                     reason: reason.to_string(),
-                    offset: 0,
+                    ..Rejected::default()
                 });
                 self.reject(rows.collect());
             }

@@ -33,7 +33,7 @@ fn says(error: impl ToString, what: &[&str]) {
     }
 }
 
-fn wait<T>(mut look: impl FnMut() -> Option<T>) -> T {
+pub fn wait<T>(mut look: impl FnMut() -> Option<T>) -> T {
     let begin = Instant::now();
     loop {
         if let Some(found) = look() {

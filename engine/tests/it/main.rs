@@ -11,6 +11,7 @@
 mod answers;
 mod append;
 mod bad_input;
+mod formats;
 mod host;
 mod judge;
 mod late_views;
