@@ -21,6 +21,7 @@ mod master;
 mod modes;
 mod on_error;
 mod oracle;
+mod rejected;
 mod smoke;
 mod transfers;
 mod types;
