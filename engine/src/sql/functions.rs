@@ -17,7 +17,7 @@ use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use datafusion::sql::sqlparser::ast::TableFactor;
 
 use super::types::Types;
-use super::{guarded, shared_columns};
+use super::{advice, guarded, shared_columns};
 use crate::logical::window_udf;
 
 /// A state with DataFusion's functions and ours; its optimizer and catalog are not used.
@@ -86,10 +86,7 @@ where
         name: &str,
         _args: Vec<datafusion::prelude::Expr>,
     ) -> Result<Arc<dyn TableSource>> {
-        let hint = match name {
-            "window" | "tumble" | "hop" => "; group by window(ts, '5 minutes' [, '1 minute']) instead",
-            _ => "",
-        };
+        let hint = advice::table_function(name);
         Err(DataFusionError::NotImplemented(format!("the table function {name}(){hint}")))
     }
 
@@ -169,7 +166,7 @@ impl RelationPlanner for Relations {
         let refuse = |what: &str| -> Result<Box<PlannedRelation>> { Err(DataFusionError::NotImplemented(what.into())) };
         if let TableFactor::Table { version, sample, with_hints, partitions, with_ordinality, .. } = &relation {
             if version.is_some() {
-                refuse("FOR SYSTEM_TIME AS OF; join on the key for the current row")?;
+                Err(DataFusionError::Plan(advice::SYSTEM_TIME.to_owned()))?;
             }
             if sample.is_some() {
                 refuse("TABLESAMPLE: a maintained view can't be a random choice")?;

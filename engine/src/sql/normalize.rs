@@ -4,7 +4,8 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    self, AccessExpr, Expr, SetExpr, SetOperator, SetQuantifier, Spanned, Value, VisitMut, VisitorMut,
+    self, AccessExpr, Expr, JoinConstraint, JoinOperator, SetExpr, SetOperator, SetQuantifier, Spanned, Value,
+    VisitMut, VisitorMut,
 };
 
 use datafusion::sql::sqlparser::tokenizer::{Location, Span};
@@ -52,6 +53,7 @@ impl VisitorMut for Normalize<'_> {
         if select.flavor == ast::SelectFlavor::FromFirstNoSelect && select.projection.is_empty() {
             select.projection.push(ast::SelectItem::Wildcard(ast::WildcardAdditionalOptions::default()));
         }
+        select.from.iter_mut().flat_map(|from| &mut from.joins).for_each(|join| sided(&mut join.join_operator));
         if let Err(message) = shared_columns::keep_named(select) {
             let start = select.span().start;
             return ControlFlow::Break(Error::user(message).at(
@@ -101,6 +103,16 @@ impl VisitorMut for Normalize<'_> {
             }
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// `SEMI JOIN` and `ANTI JOIN` keep rows of the left side, as they do where it is said.
+fn sided(operator: &mut JoinOperator) {
+    let on = |constraint: &mut JoinConstraint| std::mem::replace(constraint, JoinConstraint::None);
+    match operator {
+        JoinOperator::Semi(constraint) => *operator = JoinOperator::LeftSemi(on(constraint)),
+        JoinOperator::Anti(constraint) => *operator = JoinOperator::LeftAnti(on(constraint)),
+        _ => {}
     }
 }
 
