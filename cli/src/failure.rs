@@ -2,6 +2,8 @@
 
 use std::{fmt, io};
 
+use headwater::connectors::READER_GONE;
+
 /// Why the program can't go on.
 #[derive(Debug)]
 pub enum Failure {
@@ -37,7 +39,11 @@ impl Failure {
 
     /// Whether whoever read the output has gone away, as `head` does: no failure of ours.
     pub fn is_closed_pipe(&self) -> bool {
-        matches!(self, Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+        match self {
+            Failure::Output(error) => error.kind() == io::ErrorKind::BrokenPipe,
+            Failure::Statement { error, .. } => error.message().ends_with(READER_GONE),
+            Failure::File { .. } | Failure::Cancelled => false,
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use headwater::datafusion::sql::sqlparser::ast::{ObjectName, visit_relations};
 use headwater::sql::{Parsed, Statement};
-use headwater::{Outcome, Result, Session};
+use headwater::{Result, Session};
 
 /// Declares a table for each file that the statements name in quotes. One that was declared so before is declared anew,
 /// unless something reads it: the file may have other columns by now.
@@ -35,7 +35,7 @@ pub fn declare(session: &Session, statements: &[Parsed]) -> Result<()> {
                 quoted.0, quoted.1
             );
             let is_known = known.contains(path);
-            if is_known && made_by(session, &quoted.0)? != create {
+            if is_known && session.object(path).is_some_and(|table| table.written != create) {
                 continue;
             }
             match session.execute(&create) {
@@ -51,12 +51,6 @@ pub fn declare(session: &Session, statements: &[Parsed]) -> Result<()> {
     Ok(())
 }
 
-/// The statement that made a table.
-fn made_by(session: &Session, quoted: &str) -> Result<String> {
-    let shown = session.execute(&format!("SHOW CREATE TABLE \"{quoted}\""))?.pop();
-    Ok(if let Some(Outcome::Text(text)) = shown { text } else { String::new() })
-}
-
 /// The path that a relation's name is, if it is written in single quotes.
 fn path(name: &ObjectName) -> Option<String> {
     let [part] = name.0.as_slice() else { return None };
@@ -65,7 +59,7 @@ fn path(name: &ObjectName) -> Option<String> {
 }
 
 /// The format that a file's name says it has.
-fn format(path: &str) -> Option<&'static str> {
+pub fn format(path: &str) -> Option<&'static str> {
     let path = path.to_ascii_lowercase();
     let path = path.strip_suffix(".gz").or_else(|| path.strip_suffix(".zst")).unwrap_or(&path);
     let (_, extension) = path.rsplit_once('.')?;

@@ -1,14 +1,20 @@
 //! `headwater`: SQL over live and closed data, on the command line.
 
+mod above;
 mod args;
+mod commands;
+mod complete;
 mod failure;
 mod files;
 mod interrupt;
+mod look;
 mod output;
 mod progress;
+mod prompt;
 mod run;
 mod scan;
 mod shell;
+mod table;
 
 use std::io::BufWriter;
 use std::process::ExitCode;
@@ -32,7 +38,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{failure}");
+            shell::say(failure);
             ExitCode::FAILURE
         }
     }

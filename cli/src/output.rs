@@ -1,60 +1,47 @@
-//! Answers as text.
+//! Answers as text for programs.
 
 use std::io::{self, Write};
 
 use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use arrow::json::writer::{EncoderOptions, make_encoder};
 use arrow::json::{LineDelimitedWriter, WriterBuilder};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use arrow::util::pretty::pretty_format_batches_with_options;
 
-use crate::args::Format;
-
-/// Writes an answer: all `batches` are of `schema`, and there may be none.
-pub fn write(out: &mut dyn Write, format: Format, schema: &SchemaRef, batches: &[RecordBatch]) -> io::Result<()> {
-    match format {
-        Format::Table => table(out, schema, batches),
-        Format::Csv => csv(out, schema, batches),
-        Format::Json => json(out, batches),
-    }
-}
-
-fn table(out: &mut dyn Write, schema: &SchemaRef, batches: &[RecordBatch]) -> io::Result<()> {
-    let options = FormatOptions::default().with_null("NULL").with_types_info(false);
-    let empty = [RecordBatch::new_empty(schema.clone())];
-    let batches = if batches.is_empty() { &empty } else { batches };
-    writeln!(out, "{}", pretty_format_batches_with_options(batches, &options).map_err(io::Error::other)?)
-}
-
-fn json(out: &mut dyn Write, batches: &[RecordBatch]) -> io::Result<()> {
+/// Writes an object a row, a line each.
+pub fn json(out: &mut dyn Write, rows: &RecordBatch) -> io::Result<()> {
+    let failed = |error| match error {
+        // As it came: a reader that has gone is no failure.
+        ArrowError::IoError(_, error) => error,
+        error => io::Error::other(error),
+    };
     let mut writer: LineDelimitedWriter<_> = WriterBuilder::new().with_explicit_nulls(true).build(out);
-    batches.iter().try_for_each(|batch| writer.write(batch)).and_then(|()| writer.finish()).map_err(io::Error::other)
+    writer.write(rows).and_then(|()| writer.finish()).map_err(failed)
 }
 
-fn csv(out: &mut dyn Write, schema: &SchemaRef, batches: &[RecordBatch]) -> io::Result<()> {
+/// Writes a header and the rows; NULL is an empty field.
+pub fn csv(out: &mut dyn Write, rows: &RecordBatch) -> io::Result<()> {
+    let schema = rows.schema();
     let names: Vec<_> = schema.fields().iter().map(|f| quoted(f.name())).collect();
     writeln!(out, "{}", names.join(","))?;
     let options = FormatOptions::default();
-    for batch in batches {
-        let columns: Vec<_> = batch.columns().iter().map(flat).collect::<Result<_, _>>().map_err(io::Error::other)?;
-        let cells: Vec<_> = columns
-            .iter()
-            .map(|column| ArrayFormatter::try_new(column, &options))
-            .collect::<Result<_, _>>()
-            .map_err(io::Error::other)?;
-        for row in 0..batch.num_rows() {
-            for (index, (column, cell)) in columns.iter().zip(&cells).enumerate() {
-                if index > 0 {
-                    out.write_all(b",")?;
-                }
-                if column.is_valid(row) {
-                    out.write_all(quoted(&cell.value(row).try_to_string().map_err(io::Error::other)?).as_bytes())?;
-                }
+    let columns: Vec<_> = rows.columns().iter().map(flat).collect::<Result<_, _>>().map_err(io::Error::other)?;
+    let cells: Vec<_> = columns
+        .iter()
+        .map(|column| ArrayFormatter::try_new(column, &options))
+        .collect::<Result<_, _>>()
+        .map_err(io::Error::other)?;
+    for row in 0..rows.num_rows() {
+        for (index, (column, cell)) in columns.iter().zip(&cells).enumerate() {
+            if index > 0 {
+                out.write_all(b",")?;
             }
-            out.write_all(b"\n")?;
+            if column.is_valid(row) {
+                out.write_all(quoted(&cell.value(row).try_to_string().map_err(io::Error::other)?).as_bytes())?;
+            }
         }
+        out.write_all(b"\n")?;
     }
     Ok(())
 }
@@ -124,36 +111,49 @@ mod tests {
         RecordBatch::try_new(Arc::new(schema), vec![window, name, count]).unwrap()
     }
 
-    fn written(format: Format, batches: &[RecordBatch]) -> String {
+    fn written(write: impl Fn(&mut dyn Write, &RecordBatch) -> io::Result<()>, rows: &RecordBatch) -> String {
         let mut out = Vec::new();
-        write(&mut out, format, &sample().schema(), batches).unwrap();
+        write(&mut out, rows).unwrap();
         String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn csv_tells_null_from_empty_and_keeps_nested_values() {
         assert_eq!(
-            written(Format::Csv, &[sample()]),
+            written(csv, &sample()),
             "window,name,count\n\
              \"{\"\"start\"\":\"\"1970-01-01T00:00:00\"\"}\",\"a,\"\"b\"\"\",1\n\
              \"{\"\"start\"\":\"\"1970-01-01T00:01:00\"\"}\",\"\",\n\
              \"{\"\"start\"\":null}\",,-3\n"
         );
-        assert_eq!(written(Format::Csv, &[]), "window,name,count\n");
+        assert_eq!(written(csv, &sample().slice(0, 0)), "window,name,count\n");
     }
 
     #[test]
     fn json_is_an_object_a_row_with_nulls() {
-        let text = written(Format::Json, &[sample()]);
+        let text = written(json, &sample());
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 3);
         assert_eq!(lines[1], r#"{"window":{"start":"1970-01-01T00:01:00"},"name":"","count":null}"#);
-        assert_eq!(written(Format::Json, &[]), "");
+        assert_eq!(written(json, &sample().slice(0, 0)), "");
     }
 
     #[test]
-    fn a_table_has_a_header_even_when_empty() {
-        assert!(written(Format::Table, &[]).contains("| window | name | count |"));
-        assert!(written(Format::Table, &[sample()]).contains("NULL"));
+    fn a_reader_that_has_gone_is_known_as_that() {
+        struct Gone;
+        impl Write for Gone {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+        }
+        for write in
+            [json, csv, |out: &mut dyn Write, rows: &RecordBatch| crate::table::draw(out, rows, Default::default())]
+        {
+            let error = write(&mut Gone, &sample()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        }
     }
 }

@@ -1,8 +1,7 @@
 //! A line on the terminal that shows how far the tables are.
 
 use std::io::{IsTerminal, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use headwater::operators::clock::{Clock, SystemClock};
@@ -14,55 +13,91 @@ const EVERY: Duration = Duration::from_millis(200);
 /// A frontier further behind the clock than this is a replay: its own time says more than how long ago that was.
 const LIVE: i64 = 24 * 3_600 * 1_000_000;
 
+/// How long an answer may take before the line is drawn.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// The line, drawn on standard error until it is dropped. Nothing where that is no terminal.
 pub struct Progress {
-    ended: Arc<AtomicBool>,
-    shown: bool,
+    line: Arc<Mutex<Line>>,
+}
+
+/// What there is of the line.
+#[derive(Default)]
+struct Line {
+    ended: bool,
+    drawn: bool,
 }
 
 impl Progress {
     /// Begins to draw how the tables of `session` are doing.
     pub fn show(session: &Session, handle: &Handle) -> Self {
-        let ended = Arc::new(AtomicBool::new(false));
-        let shown = std::io::stderr().is_terminal();
-        if shown {
-            let (session, ended) = (session.clone(), ended.clone());
+        Self::draw(session, handle, Duration::ZERO, Session::tables)
+    }
+
+    /// Draws how far the tables are that are read for an answer, once that takes long.
+    pub fn of_answers(session: &Session, handle: &Handle) -> Self {
+        Self::draw(session, handle, PATIENCE, Session::reading)
+    }
+
+    fn draw(session: &Session, handle: &Handle, patience: Duration, tables: fn(&Session) -> Vec<TableStatus>) -> Self {
+        let line = Arc::new(Mutex::new(Line::default()));
+        if std::io::stderr().is_terminal() {
+            let (session, shared) = (session.clone(), line.clone());
             handle.spawn(async move {
                 let clock = SystemClock::default();
                 let started = Instant::now();
+                tokio::time::sleep(patience).await;
                 let mut before: Vec<TableStatus> = Vec::new();
                 let mut ticks = tokio::time::interval(EVERY);
                 ticks.tick().await;
                 let mut last = started;
                 loop {
                     ticks.tick().await;
-                    if ended.load(Ordering::Acquire) {
-                        break;
-                    }
-                    let now = session.tables();
-                    let line = line(&before, &now, last.elapsed(), clock.now_micros());
+                    // An answer that waits for something else has nothing to be drawn.
+                    let now = if lock(&shared).ended { break } else { tables(&session) };
+                    let text = line_of(&before, &now, last.elapsed(), clock.now_micros());
                     last = Instant::now();
                     before = now;
+                    let mut line = lock(&shared);
+                    if line.ended {
+                        break;
+                    }
+                    if text.is_empty() && patience > Duration::ZERO {
+                        continue;
+                    }
+                    line.drawn = true;
                     // Nobody can be told that the terminal is gone.
-                    let _ = write!(std::io::stderr().lock(), "\r\x1b[2K{:>4} s  {line}", started.elapsed().as_secs());
+                    let _ = write!(std::io::stderr(), "\r\x1b[2K{}", fitting(started.elapsed(), &text));
                 }
             });
         }
-        Progress { ended, shown }
+        Progress { line }
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.ended.store(true, Ordering::Release);
-        if self.shown {
-            let _ = write!(std::io::stderr().lock(), "\r\x1b[2K");
+        let mut line = lock(&self.line);
+        line.ended = true;
+        if line.drawn {
+            let _ = write!(std::io::stderr(), "\r\x1b[2K");
         }
     }
 }
 
+fn lock(line: &Mutex<Line>) -> MutexGuard<'_, Line> {
+    line.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The line in one line of the screen: what is longer could not be drawn over.
+fn fitting(elapsed: Duration, text: &str) -> String {
+    let width = terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0));
+    let line = format!("{:>4} s  {text}", elapsed.as_secs());
+    line.chars().take(width.saturating_sub(1)).collect()
+}
+
 /// How each table is doing `now` (microseconds since the epoch), `elapsed` after it was as in `before`.
-fn line(before: &[TableStatus], tables: &[TableStatus], elapsed: Duration, now: i64) -> String {
+fn line_of(before: &[TableStatus], tables: &[TableStatus], elapsed: Duration, now: i64) -> String {
     let one = |table: &TableStatus| {
         let earlier = before.iter().find(|b| b.name == table.name).map_or(0, |b| b.counts.rows);
         let rate = (table.counts.rows - earlier.min(table.counts.rows)) as f64 / elapsed.as_secs_f64().max(1e-6);
@@ -123,8 +158,8 @@ mod tests {
             frontier,
         };
         let now = 10_000_000;
-        let text = line(&[status(1_000, None)], &[status(3_000, Some(8_500_000))], Duration::from_secs(2), now);
+        let text = line_of(&[status(1_000, None)], &[status(3_000, Some(8_500_000))], Duration::from_secs(2), now);
         assert_eq!(text, "visits: 3,000 rows, 1,000/s, 25 %, 2 late, 1.5 s behind");
-        assert!(line(&[], &[status(5, None)], Duration::from_secs(1), now).ends_with("ended"));
+        assert!(line_of(&[], &[status(5, None)], Duration::from_secs(1), now).ends_with("ended"));
     }
 }

@@ -8,9 +8,11 @@ use headwater::{Outcome, RuntimeMode, Session, TableStatus};
 
 use crate::args::Run;
 use crate::failure::Failure;
+use crate::files;
 use crate::interrupt::Interrupts;
+use crate::look::Look;
 use crate::progress::Progress;
-use crate::{files, output};
+use crate::shell::{counted, say};
 
 /// Runs the file; answers go to `out` alone.
 pub fn run(args: &Run, out: &mut dyn Write) -> Result<(), Failure> {
@@ -28,32 +30,27 @@ pub fn run(args: &Run, out: &mut dyn Write) -> Result<(), Failure> {
     let interrupts = {
         let session = session.clone();
         Interrupts::listen(move || {
-            let _ = writeln!(
-                std::io::stderr(),
-                "\nstopping: working through what has been read (Ctrl-C again ends at once)"
-            );
+            say("\nstopping: working through what has been read (Ctrl-C again ends at once)");
             session.stop();
         })?
     };
     let mut script = session.run_parsed(&parsed).map_err(&failed)?;
-    let mut notes = std::io::stderr().lock();
+    let look = Look::whole(args.common.format);
     for shown in &script.shown {
         match shown {
-            Outcome::Done(what) => writeln!(notes, "{what}")?,
-            Outcome::Changed(rows) => writeln!(notes, "{rows} rows changed")?,
-            Outcome::Rows(rows) => {
-                output::write(&mut notes, args.common.format, &rows.schema(), std::slice::from_ref(rows))?
-            }
-            Outcome::Text(text) => writeln!(notes, "{text}")?,
+            Outcome::Done(what) => say(what),
+            Outcome::Changed(rows) => say(format_args!("{} changed", counted(*rows))),
+            // Nobody can be told that standard error is gone.
+            Outcome::Rows(rows) => drop(look.show(&mut std::io::stderr(), rows)),
+            Outcome::Text(text) => say(text),
             Outcome::Query(_) | Outcome::Sink(_) => {}
         }
     }
     for sink in script.sinks() {
-        writeln!(notes, "started sink '{}': {}", sink.name(), sink.promise())?;
+        say(format_args!("started sink '{}': {}", sink.name(), sink.promise()));
     }
-    drop(notes);
     if !parsed.iter().any(|p| matches!(p.statement, Statement::Query(_) | Statement::CreateSink(_))) {
-        eprintln!("note: {source} has no SELECT and no CREATE SINK, so there is nothing to wait for");
+        say(format_args!("note: {source} has no SELECT and no CREATE SINK, so there is nothing to wait for"));
         return Ok(());
     }
     // A sink that draws on the terminal is progress enough.
@@ -64,7 +61,7 @@ pub fn run(args: &Run, out: &mut dyn Write) -> Result<(), Failure> {
     drop(progress);
     note_lost(&session, &[]);
     for answer in answers {
-        output::write(out, args.common.format, &answer.schema(), &[answer])?;
+        look.show(out, &answer)?;
     }
     out.flush()?;
     views.map_err(&failed)
@@ -80,7 +77,7 @@ pub fn note_lost(session: &Session, before: &[TableStatus]) {
         ] {
             if count > 0 && count != earlier {
                 let more = if what == "late" { late(&table) } else { String::new() };
-                eprintln!("note: table '{}': {count} rows {what}{more}", table.name);
+                say(format_args!("note: table '{}': {} {what}{more}", table.name, counted(count)));
             }
         }
     }
@@ -108,7 +105,8 @@ pub fn leave_output_to_answers(statements: &mut [Parsed]) {
     }
 }
 
-fn prints(parsed: &Parsed) -> bool {
+/// Whether it makes a sink that prints.
+pub fn prints(parsed: &Parsed) -> bool {
     matches!(&parsed.statement, Statement::CreateSink(sink)
         if matches!(sink.connector.as_deref(), Some("print" | "console")))
 }

@@ -12,11 +12,25 @@ use crate::error::{Error, Result};
 use crate::format::types::TIMESTAMP;
 use crate::sink::{Emission, Op, OutputMode};
 
+/// The first instant that calendars have, in microseconds: times before it are of what has no event time, and say in which
+/// order it changed.
+const CALENDAR: i64 = chrono::DateTime::<chrono::Utc>::MIN_UTC.timestamp_micros();
+
+/// The event time at which a change took effect, microseconds since the epoch; `None` where it has none.
+pub(crate) fn event_time(time: i64) -> Option<i64> {
+    (time >= CALENDAR).then_some(time)
+}
+
+/// The place of a change without event time in the order of those: 0 for what is there since ever, then ever larger.
+pub(crate) fn order(time: i64) -> Option<i64> {
+    (time < CALENDAR).then(|| time - i64::MIN)
+}
+
 /// The rows of an emission, one for each copy.
 pub(crate) struct Copies<'a> {
     pub(crate) rows: Cow<'a, RecordBatch>,
     pub(crate) ops: Cow<'a, [Op]>,
-    /// Microseconds; `i64::MIN` is since ever.
+    /// Microseconds, or an order: see [`event_time`] and [`order`].
     pub(crate) times: Cow<'a, [i64]>,
 }
 
@@ -66,7 +80,7 @@ pub(crate) fn has_ops(mode: OutputMode) -> bool {
     }
 }
 
-/// The columns `op` and `time` before those of the rows; underscores keep their names apart.
+/// The columns `op`, `time` and `seq` before those of the rows; underscores keep their names apart.
 pub(crate) fn schema_with_ops(rows: &Schema) -> SchemaRef {
     let free = |name: &str| {
         let mut name = name.to_string();
@@ -75,7 +89,11 @@ pub(crate) fn schema_with_ops(rows: &Schema) -> SchemaRef {
         }
         name
     };
-    let head = [Field::new(free("op"), DataType::Utf8, false), Field::new(free("time"), TIMESTAMP, true)];
+    let head = [
+        Field::new(free("op"), DataType::Utf8, false),
+        Field::new(free("time"), TIMESTAMP, true),
+        Field::new(free("seq"), DataType::Int64, true),
+    ];
     let fields: Vec<Field> = head.into_iter().chain(rows.fields().iter().map(|field| field.as_ref().clone())).collect();
     Arc::new(Schema::new(fields))
 }
@@ -83,14 +101,14 @@ pub(crate) fn schema_with_ops(rows: &Schema) -> SchemaRef {
 /// The rows under [`schema_with_ops`].
 pub(crate) fn with_ops(copies: &Copies<'_>) -> Result<RecordBatch> {
     let ops: StringArray = copies.ops.iter().map(|op| Some(op_name(*op))).collect();
-    let times: arrow::array::TimestampMicrosecondArray =
-        copies.times.iter().map(|time| (*time != i64::MIN).then_some(*time)).collect();
-    let mut columns: Vec<ArrayRef> = vec![Arc::new(ops), Arc::new(times)];
+    let times: arrow::array::TimestampMicrosecondArray = copies.times.iter().map(|time| event_time(*time)).collect();
+    let orders: Int64Array = copies.times.iter().map(|time| order(*time)).collect();
+    let mut columns: Vec<ArrayRef> = vec![Arc::new(ops), Arc::new(times), Arc::new(orders)];
     columns.extend(copies.rows.columns().iter().cloned());
     RecordBatch::try_new(schema_with_ops(&copies.rows.schema()), columns).map_err(internal)
 }
 
-/// The rows in Debezium's shape: `before`, `after`, `op` (`c`, `u`, `d`) and `ts_us`.
+/// The rows in Debezium's shape: `before`, `after`, `op` (`c`, `u`, `d`) and `ts_us`; and `seq`.
 pub(crate) fn envelopes(copies: &Copies<'_>) -> Result<RecordBatch> {
     let fields: Fields = copies
         .rows
@@ -119,13 +137,31 @@ pub(crate) fn envelopes(copies: &Copies<'_>) -> Result<RecordBatch> {
             Op::Delete => Some("d"),
         })
         .collect();
-    let times: Int64Array = copies.times.iter().map(|time| (*time != i64::MIN).then_some(*time)).collect();
+    let times: Int64Array = copies.times.iter().map(|time| event_time(*time)).collect();
+    let orders: Int64Array = copies.times.iter().map(|time| order(*time)).collect();
     let schema = Schema::new(vec![
         Field::new("before", DataType::Struct(fields.clone()), true),
         Field::new("after", DataType::Struct(fields.clone()), true),
         Field::new("op", DataType::Utf8, false),
         Field::new("ts_us", DataType::Int64, true),
+        Field::new("seq", DataType::Int64, true),
     ]);
-    let columns: Vec<ArrayRef> = vec![side(true)?, side(false)?, Arc::new(op), Arc::new(times)];
+    let columns: Vec<ArrayRef> = vec![side(true)?, side(false)?, Arc::new(op), Arc::new(times), Arc::new(orders)];
     RecordBatch::try_new(Arc::new(schema), columns).map_err(internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_event_time_has_an_order() {
+        assert_eq!(
+            [i64::MIN, i64::MIN + 7].map(|time| (event_time(time), order(time))),
+            [(None, Some(0)), (None, Some(7))]
+        );
+        for time in [CALENDAR, -1, 0, i64::MAX] {
+            assert_eq!((event_time(time), order(time)), (Some(time), None));
+        }
+    }
 }

@@ -55,7 +55,8 @@ pub struct Emission {
     pub ops: Vec<Op>,
     /// How many copies of each row; positive.
     pub counts: Vec<u64>,
-    /// When each row's change took effect, microseconds since the epoch; `i64::MIN` is since ever.
+    /// When each row's change took effect, microseconds since the epoch; `i64::MIN` is since ever. Changes of tables without
+    /// event time have times right behind that, which say nothing but their order.
     pub times: Vec<i64>,
 }
 

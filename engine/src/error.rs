@@ -4,6 +4,8 @@ use std::fmt;
 
 use datafusion::common::{DataFusionError, SchemaError};
 
+use crate::sql::advice;
+
 /// A result of the engine.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -168,6 +170,11 @@ fn classify(error: &DataFusionError) -> Error {
         DataFusionError::NotImplemented(message) => {
             let message = clean(message);
             let message = message.strip_prefix("Unsupported ").unwrap_or(&message);
+            if let Some(operator) = message.strip_prefix("JOIN operator ")
+                && let Some(advice) = advice::join(operator.split(['(', ' ', '{']).next().unwrap_or_default())
+            {
+                return Error::user(advice);
+            }
             // A syntax tree that is printed as it is tells nobody more than its first word.
             let message = message.split(" { ").next().unwrap_or(message).trim_start_matches("ast node ");
             Error::user(format!("not supported: {message}"))
@@ -195,17 +202,25 @@ fn clean(message: &str) -> String {
     // What went wrong in a function's own check says more than the candidates that DataFusion lists after it.
     let message = message.split_once("coercion failed with: ").map_or(message, |(_, inner)| inner);
     let message = message.split(" No function matches").next().unwrap_or(message);
-    if let Some((function, wanted)) = message.split_once(" failed to match any signature, errors: ")
-        && let Some((_, given)) = wanted.split_once("(DataType: ")
-    {
-        let function = function.trim_start_matches("Internal error: ").trim_start_matches("Error during planning: ");
-        let given = given.split(").").next().unwrap_or(given).trim_end_matches([')', '.']);
-        return format!("{function} does not take {given}");
+    if message.contains("Substring without for/from") {
+        return "substr() takes a text, where to begin and how much: substr(s, 1, 3)".to_owned();
+    }
+    if let Some((function, wanted)) = message.split_once(" failed to match any signature, errors: ") {
+        let function = plain(function);
+        if let Some((_, given)) = wanted.split_once("(DataType: ") {
+            let end = given.find(").").or_else(|| given.rfind(')')).unwrap_or(given.len());
+            // The parenthesis of a type with arguments is its own.
+            let end = if given[..end].matches('(').count() > given[..end].matches(')').count() { end + 1 } else { end };
+            let given = advice::sql_types(given[..end.min(given.len())].trim_end_matches('.'));
+            return format!("{function} does not take {given}");
+        }
+        // Each of its forms says the same of the number of arguments.
+        let first = wanted.split(",Error during planning: ").next().unwrap_or(wanted);
+        return plain(first).trim_end_matches('.').to_owned();
     }
     if let Some(name) = message.trim_start_matches("Error during planning: ").strip_prefix("Invalid function '") {
         let (name, hint) = name.split_once("'.").unwrap_or((name, ""));
-        let hint = hint.trim().trim_end_matches('.').replace("Did you mean", "; did you mean");
-        return format!("there is no function '{name}'{}", hint);
+        return advice::function(name, hint.split('\'').nth(1));
     }
     let mut message = message.trim().trim_end_matches('.');
     loop {
@@ -221,19 +236,22 @@ fn clean(message: &str) -> String {
             message = message.strip_prefix(prefix).unwrap_or(message);
         }
         if before == message {
-            return message.to_string();
+            let types = message.contains("coerce") || message.contains(" expects ");
+            return if types { advice::sql_types(message) } else { message.to_string() };
         }
     }
+}
+
+/// Without the words that DataFusion begins with.
+fn plain(message: &str) -> &str {
+    message.trim_start_matches("Internal error: ").trim_start_matches("Error during planning: ")
 }
 
 fn schema_message(error: &SchemaError) -> String {
     match error {
         SchemaError::FieldNotFound { field, valid_fields } => {
             let known: Vec<_> = valid_fields.iter().map(|column| column.flat_name()).collect();
-            match known.is_empty() {
-                true => format!("there is no column '{}' here", field.flat_name()),
-                false => format!("there is no column '{}'; there are {}", field.flat_name(), known.join(", ")),
-            }
+            advice::column(&field.flat_name(), &known)
         }
         SchemaError::AmbiguousReference { field } => {
             format!("'{}' is ambiguous: put the table's name before it", field.flat_name())

@@ -46,8 +46,8 @@ pub use intake::IntakeCounts;
 pub use output::Event;
 pub use plan::OnError;
 pub use session::{
-    DataFrame, ForEach, Grouped, Input, Outcome, Pushed, Query, Reader, RuntimeMode, Script, Session, SessionBuilder,
-    Status, StreamWriter, Subscription, TableStatus, View, op_name, window,
+    DataFrame, ForEach, Grouped, Input, Object, Outcome, Pushed, Query, Reader, RuntimeMode, Script, Session,
+    SessionBuilder, Status, StreamWriter, Subscription, TableStatus, View, op_name, window,
 };
 pub use sql::Trigger;
 

@@ -121,13 +121,13 @@ fn others_can_read_it() {
     assert_eq!(text(&write("csv", OutputMode::Append)), "id,name\n0,a\n1,\n2,\"x,\"\"y\"\"\"\n");
     assert_eq!(
         text(&write("csv", OutputMode::Changelog)),
-        "op,time,id,name\n+I,,0,a\n-D,2013-01-01T10:00:00.000001,1,\n+U,2013-01-01T10:00:00.000002,2,\"x,\"\"y\"\"\"\n"
+        "op,time,seq,id,name\n+I,,0,0,a\n-D,2013-01-01T10:00:00.000001,,1,\n+U,2013-01-01T10:00:00.000002,,2,\"x,\"\"y\"\"\"\n"
     );
     assert_eq!(
         text(&write("json", OutputMode::Update)),
-        "{\"before\":null,\"after\":{\"id\":0,\"name\":\"a\"},\"op\":\"c\",\"ts_us\":null}\n\
-         {\"before\":{\"id\":1,\"name\":null},\"after\":null,\"op\":\"d\",\"ts_us\":1357034400000001}\n\
-         {\"before\":null,\"after\":{\"id\":2,\"name\":\"x,\\\"y\\\"\"},\"op\":\"u\",\"ts_us\":1357034400000002}\n"
+        "{\"before\":null,\"after\":{\"id\":0,\"name\":\"a\"},\"op\":\"c\",\"ts_us\":null,\"seq\":0}\n\
+         {\"before\":{\"id\":1,\"name\":null},\"after\":null,\"op\":\"d\",\"ts_us\":1357034400000001,\"seq\":null}\n\
+         {\"before\":null,\"after\":{\"id\":2,\"name\":\"x,\\\"y\\\"\"},\"op\":\"u\",\"ts_us\":1357034400000002,\"seq\":null}\n"
     );
     let path = write("csv", OutputMode::Append);
     let reader = arrow::csv::ReaderBuilder::new(rows(&[]).schema()).with_header(true);
@@ -139,7 +139,8 @@ fn others_can_read_it() {
     assert_eq!(read[0].num_rows(), 3);
     assert_eq!(read[0].schema().field(0).name(), "op");
     assert_eq!(read[0].schema().field(1).data_type(), &TIMESTAMP);
-    assert_eq!(read[0].column(2).as_ref(), rows(&texts).column(0).as_ref());
+    assert_eq!(read[0].schema().field(2).name(), "seq");
+    assert_eq!(read[0].column(3).as_ref(), rows(&texts).column(0).as_ref());
 }
 
 #[test]

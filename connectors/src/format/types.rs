@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 pub(crate) const TIMESTAMP: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
 /// The SQL name of a type.
-pub(crate) fn sql_name(of: &DataType) -> String {
+pub fn sql_name(of: &DataType) -> String {
     match of {
         DataType::Boolean => "BOOLEAN".into(),
         DataType::Int8 => "TINYINT".into(),
@@ -30,10 +30,29 @@ pub(crate) fn sql_name(of: &DataType) -> String {
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "BYTEA".into(),
         DataType::Date32 | DataType::Date64 => "DATE".into(),
         DataType::Time32(_) | DataType::Time64(_) => "TIME".into(),
-        DataType::Timestamp(_, None) => "TIMESTAMP".into(),
-        DataType::Timestamp(_, Some(_)) => "TIMESTAMP WITH TIME ZONE".into(),
+        DataType::Timestamp(unit, zone) => {
+            let digits = match unit {
+                TimeUnit::Second => "(0)",
+                TimeUnit::Millisecond => "(3)",
+                TimeUnit::Microsecond => "",
+                TimeUnit::Nanosecond => "(9)",
+            };
+            let zone = if zone.is_some() { " WITH TIME ZONE" } else { "" };
+            format!("TIMESTAMP{digits}{zone}")
+        }
+        DataType::Interval(_) | DataType::Duration(_) => "INTERVAL".into(),
         DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => {
             format!("DECIMAL({precision}, {scale})")
+        }
+        DataType::Dictionary(_, value) => sql_name(value),
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item)
+        | DataType::FixedSizeList(item, _) => format!("{}[]", sql_name(item.data_type())),
+        DataType::Struct(fields) => {
+            let fields = fields.iter().map(|field| format!("{} {}", field.name(), sql_name(field.data_type())));
+            format!("STRUCT<{}>", fields.collect::<Vec<_>>().join(", "))
         }
         other => other.to_string(),
     }

@@ -143,6 +143,12 @@ impl Live {
         Some(text)
     }
 
+    /// The table as text of whole lines, with nothing about where it stands; `None` if nothing has changed.
+    pub(crate) fn draw_anew(&mut self, screen: Option<Screen>) -> Option<String> {
+        self.drawn = 0;
+        self.draw(screen)
+    }
+
     fn lines(&self, screen: Option<Screen>) -> Vec<String> {
         let rows: Vec<&Vec<String>> = match self.key.is_empty() || self.keyed.is_empty() {
             true => self.rows.iter().collect(),

@@ -2,13 +2,15 @@
 
 mod live;
 
-use std::fmt::Write as _;
-use std::io::{IsTerminal, Write};
+use std::fmt::{self, Write as _};
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
-use crate::changes::{Copies, envelopes, has_ops, op_name};
+use crate::changes::{Copies, envelopes, has_ops, op_name, order};
 use crate::connector::{Connector, TableSpec};
 use crate::error::{Error, Result};
 use crate::format::json_write;
@@ -16,16 +18,38 @@ use crate::options::OptionSpec;
 use crate::print::live::Live;
 use crate::sink::{Emission, OutputMode, Sink};
 
+/// A terminal on which someone types while sinks print. What is shown there stands above what is being typed.
+pub trait Board: Send + Sync {
+    /// Shows lines, each with its end.
+    fn lines(&self, text: &str) -> io::Result<()>;
+
+    /// Shows a table of whole lines, in the place of the one that its `owner` has shown before if that can be.
+    fn table(&self, owner: u64, text: &str) -> io::Result<()>;
+}
+
 /// The connector `print`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct Print {
     name: &'static str,
+    board: Option<Arc<dyn Board>>,
 }
 
 impl Print {
     /// The connector under a name.
     pub fn named(name: &'static str) -> Self {
-        Print { name }
+        Print { name, board: None }
+    }
+
+    /// The same, printing to a board wherever it would print to a terminal.
+    #[must_use]
+    pub fn on(self, board: Arc<dyn Board>) -> Self {
+        Print { board: Some(board), ..self }
+    }
+}
+
+impl fmt::Debug for Print {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Print").field(&self.name).finish()
     }
 }
 
@@ -88,9 +112,17 @@ impl Connector for Print {
         };
         let identifier = options.given("print-identifier").unwrap_or_default().to_string();
         let live = Live::new(table.columns()?, table.key.clone(), identifier.clone());
-        Ok(Box::new(Printer { out, place, form, terminal, identifier, mode, live }))
+        let board =
+            self.board.clone().filter(|_| terminal).map(|board| (board, OWNERS.fetch_add(1, Ordering::Relaxed)));
+        Ok(Box::new(Printer { out, board, place, form, terminal, identifier, mode, live }))
     }
 }
+
+/// How the error of a sink ends that prints into a pipe which nobody reads any more, as after `| head`.
+pub const READER_GONE: &str = "whoever read it has gone";
+
+/// Tells the tables on a board apart.
+static OWNERS: AtomicU64 = AtomicU64::new(0);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
@@ -101,6 +133,7 @@ enum Form {
 
 struct Printer {
     out: Box<dyn Write + Send>,
+    board: Option<(Arc<dyn Board>, u64)>,
     place: &'static str,
     form: Form,
     terminal: bool,
@@ -111,10 +144,16 @@ struct Printer {
 
 impl Printer {
     fn put(&mut self, text: &[u8]) -> Result<()> {
-        self.out
-            .write_all(text)
-            .and_then(|()| self.out.flush())
-            .map_err(|error| Error::io("write to", self.place, &error))
+        let written = match &self.board {
+            Some((board, _)) => board.lines(&String::from_utf8_lossy(text)),
+            None => self.out.write_all(text).and_then(|()| self.out.flush()),
+        };
+        written.map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => {
+                Error::External { message: format!("{}: {READER_GONE}", self.place), retry: false }
+            }
+            _ => Error::io("write to", self.place, &error),
+        })
     }
 
     fn lines(&self, emission: &Emission) -> Result<String> {
@@ -138,8 +177,11 @@ impl Printer {
     }
 }
 
-/// A point in time, microseconds since the epoch, as text.
+/// A point in time, microseconds since the epoch, as text; of what has no event time, its place in the order of changes.
 fn instant(micros: i64) -> String {
+    if let Some(order) = order(micros) {
+        return format!("#{order}");
+    }
     match chrono::DateTime::from_timestamp_micros(micros) {
         Some(instant) => instant.format("%Y-%m-%dT%H:%M:%S%.fZ").to_string(),
         None => format!("{micros} us"),
@@ -182,8 +224,12 @@ impl Sink for Printer {
         if self.form != Form::Table {
             return Ok(());
         }
-        let text = self.live.draw(if self.terminal { live::screen() } else { None });
-        match text {
+        let screen = if self.terminal { live::screen() } else { None };
+        if let Some((board, owner)) = &self.board {
+            let drawn = self.live.draw_anew(screen).map_or(Ok(()), |text| board.table(*owner, &text));
+            return drawn.map_err(|error| Error::io("write to", self.place, &error));
+        }
+        match self.live.draw(screen) {
             Some(text) => self.put(text.as_bytes()),
             None => Ok(()),
         }
@@ -242,7 +288,10 @@ mod tests {
         let schema = emission(mode, &[]).rows.schema();
         let live = Live::new(schema, vec![0], "regions".into());
         let out = Box::new(paper.clone());
-        (Printer { out, place: "paper", form, terminal: false, identifier: String::new(), mode, live }, paper)
+        (
+            Printer { out, board: None, place: "paper", form, terminal: false, identifier: String::new(), mode, live },
+            paper,
+        )
     }
 
     #[test]
@@ -255,14 +304,47 @@ mod tests {
             "+I[eu, 2] @ 2013-01-01T10:00:00.500Z\n+I[eu, 2] @ 2013-01-01T10:00:00.500Z\n-D[us, 1] @ \
              2013-01-01T10:00:00.500Z\n"
         );
+        let (mut sink, paper) = printer(Form::Lines, OutputMode::Changelog);
+        let mut untimed = emission(OutputMode::Changelog, &rows);
+        untimed.times = vec![i64::MIN, i64::MIN + 3];
+        sink.write(&untimed).expect("written");
+        assert_eq!(paper.take(), "+I[eu, 2]\n+I[eu, 2]\n-D[us, 1] @ #3\n");
         let (mut sink, paper) = printer(Form::Json, OutputMode::Update);
         sink.write(&emission(OutputMode::Update, &[(Op::Upsert, "eu", 2, 1), (Op::Delete, "us", 1, 1)]))
             .expect("written");
         assert_eq!(
             paper.take(),
-            "{\"before\":null,\"after\":{\"region\":\"eu\",\"n\":2},\"op\":\"u\",\"ts_us\":1357034400500000}\n\
-             {\"before\":{\"region\":\"us\",\"n\":1},\"after\":null,\"op\":\"d\",\"ts_us\":1357034400500000}\n"
+            "{\"before\":null,\"after\":{\"region\":\"eu\",\"n\":2},\"op\":\"u\",\"ts_us\":1357034400500000,\"seq\":null}\n\
+             {\"before\":{\"region\":\"us\",\"n\":1},\"after\":null,\"op\":\"d\",\"ts_us\":1357034400500000,\"seq\":null}\n"
         );
+    }
+
+    #[test]
+    fn a_board_gets_lines_and_whole_tables() {
+        #[derive(Default)]
+        struct Shown(Mutex<Vec<String>>);
+        impl Board for Shown {
+            fn lines(&self, text: &str) -> io::Result<()> {
+                self.0.lock().expect("a lock").push(text.to_string());
+                Ok(())
+            }
+            fn table(&self, owner: u64, text: &str) -> io::Result<()> {
+                self.lines(&format!("{owner}: {text}"))
+            }
+        }
+        let board = Arc::new(Shown::default());
+        let (mut sink, paper) = printer(Form::Lines, OutputMode::Changelog);
+        sink.board = Some((board.clone(), 1));
+        sink.write(&emission(OutputMode::Changelog, &[(Op::Insert, "eu", 2, 1)])).expect("written");
+        let (mut table, _) = printer(Form::Table, OutputMode::Update);
+        table.board = Some((board.clone(), 2));
+        for n in [2, 3] {
+            table.write(&emission(OutputMode::Update, &[(Op::Upsert, "eu", n, 1)])).expect("written");
+            table.commit().expect("committed");
+        }
+        let shown = board.0.lock().expect("a lock");
+        assert!(shown[0].starts_with("+I[eu, 2]") && paper.take().is_empty());
+        assert!(shown[2].starts_with("2: regions") && shown[2].ends_with(" eu     | 3 \n"), "{shown:?}");
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl Declaration {
         }
     }
 
-    pub(super) fn config(&self, event: &EventTime) -> StampConfig {
+    pub fn config(&self, event: &EventTime) -> StampConfig {
         let config = stamp_config(event.delay, event.resolution, event.max_ahead, event.idle_timeout, event.by_data);
         StampConfig { record: self.is_replayed(), ..config }
     }

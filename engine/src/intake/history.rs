@@ -59,6 +59,11 @@ impl History {
         self.parts.is_empty()
     }
 
+    /// How many rows there are, each as often as it is there.
+    pub fn held(&self) -> i64 {
+        self.parts.iter().flat_map(|(_, updates)| &updates.diffs[..]).sum()
+    }
+
     /// The times before this one are not told apart any more.
     pub fn since(&self) -> Time {
         self.since

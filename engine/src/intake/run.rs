@@ -457,6 +457,11 @@ impl Run {
         }
     }
 
+    /// How many rows the table holds now, if it keeps them.
+    pub fn held(&self) -> Option<i64> {
+        self.lock().history.as_ref().map(History::held)
+    }
+
     /// Late rows by split, the most first.
     pub fn late_splits(&self) -> Vec<(String, u64)> {
         let mut late: Vec<_> = self.lock().late.iter().map(|(split, rows)| (split.clone(), *rows)).collect();

@@ -294,7 +294,12 @@ impl Inner {
         let Some(dropped) = dropped else {
             return match if_exists {
                 true => Ok(Vec::new()),
-                false => Err(Error::user(format!("there is no {} '{name}'", kind.word()))),
+                false => Err(Error::user(match self.catalog.find(name) {
+                    Some((node, _)) => format!("{} is no {}: write DROP {} {name}", node.title(), kind.word(), {
+                        node.kind.word().to_uppercase()
+                    }),
+                    None => format!("there is no {} '{name}'", kind.word()),
+                })),
             };
         };
         let mut titles = Vec::new();

@@ -7,6 +7,7 @@ mod declare;
 mod dml;
 mod input;
 mod install;
+mod objects;
 mod running;
 mod script;
 #[expect(clippy::module_inception, reason = "the session itself among what users hold")]
@@ -20,6 +21,7 @@ mod view;
 
 pub use dataframe::{DataFrame, Grouped, Reader, StreamWriter, window};
 pub use input::{Input, Pushed};
+pub use objects::Object;
 pub use script::Script;
 pub use session::{Session, SessionBuilder};
 pub use settings::RuntimeMode;

@@ -217,7 +217,11 @@ impl Inner {
     pub fn run(&self, table: &str) -> Result<Arc<Run>> {
         match self.catalog.find(table) {
             Some((_, Body::Table(run))) => Ok(run),
-            _ => Err(Error::user(format!("there is no table '{table}'"))),
+            Some((node, _)) => Err(Error::user(format!(
+                "{} is no table: it changes when the tables that it reads do, so change those",
+                node.title()
+            ))),
+            None => Err(Error::user(format!("there is no table '{table}'; SHOW TABLES lists those that there are"))),
         }
     }
 

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
+use headwater_connectors::sql_name;
 
 use super::running::Body;
 use super::session::Inner;
 use super::statements::{Outcome, TableStatus};
 use crate::catalog::{Kind, Node};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::sql::Show;
 
 impl Inner {
@@ -19,14 +20,11 @@ impl Inner {
             Show::Views => self.nodes(|node| matches!(node.kind, Kind::View | Kind::MaterializedView))?,
             Show::Sinks => self.nodes(|node| node.kind == Kind::Sink)?,
             Show::Functions => text_table(&[("name", self.planner().functions())])?,
-            Show::Create(name) => {
-                let text = self.catalog.text(name).map(Outcome::Text);
-                return text.ok_or_else(|| Error::user(format!("there is no table, view or sink '{name}'")));
-            }
+            Show::Create(name) => return self.create_text(name).map(Outcome::Text),
             Show::Columns(name) => {
                 let plan = self.scan(name)?;
                 let fields = plan.schema().fields().iter();
-                let columns = fields.map(|field| (field.name().clone(), field.data_type().to_string()));
+                let columns = fields.map(|field| (field.name().clone(), sql_name(field.data_type())));
                 let (names, types) = columns.unzip();
                 text_table(&[("column", names), ("type", types)])?
             }
@@ -36,7 +34,8 @@ impl Inner {
         Ok(Outcome::Rows(rows))
     }
 
-    /// The tables, with how many rows have come and how many of those were late, how far behind and from where.
+    /// The tables, with how many rows they hold, or have read where they keep none, how many of those were late, how far
+    /// behind and from where.
     fn tables(&self) -> Result<RecordBatch> {
         let (mut known, mut counts) = (Vec::new(), [Vec::new(), Vec::new()]);
         let mut lateness = Vec::new();
@@ -44,7 +43,7 @@ impl Inner {
             let Body::Table(run) = &body else { continue };
             let status = TableStatus::of(run);
             let [rows, late] = &mut counts;
-            rows.push(i64::try_from(status.counts.rows).unwrap_or(i64::MAX));
+            rows.push(run.held().unwrap_or_else(|| i64::try_from(status.counts.rows).unwrap_or(i64::MAX)));
             late.push(i64::try_from(status.counts.late).unwrap_or(i64::MAX));
             lateness.push(status.lateness());
             known.push((node, body));

@@ -19,7 +19,7 @@ use datafusion::sql::sqlparser::ast::TableFactor;
 
 use super::dialect::TimesInterval;
 use super::types::Types;
-use super::{guarded, shared_columns};
+use super::{advice, guarded, shared_columns};
 use crate::logical::{date_bin, date_trunc, window_udf};
 
 /// A state with DataFusion's functions and ours; its optimizer and catalog are not used.
@@ -94,10 +94,7 @@ where
         name: &str,
         _args: Vec<datafusion::prelude::Expr>,
     ) -> Result<Arc<dyn TableSource>> {
-        let hint = match name {
-            "window" | "tumble" | "hop" => "; group by window(ts, '5 minutes' [, '1 minute']) instead",
-            _ => "",
-        };
+        let hint = advice::table_function(name);
         Err(DataFusionError::NotImplemented(format!("the table function {name}(){hint}")))
     }
 
@@ -177,7 +174,7 @@ impl RelationPlanner for Relations {
         let refuse = |what: &str| -> Result<Box<PlannedRelation>> { Err(DataFusionError::NotImplemented(what.into())) };
         if let TableFactor::Table { version, sample, with_hints, partitions, with_ordinality, .. } = &relation {
             if version.is_some() {
-                refuse("FOR SYSTEM_TIME AS OF; join on the key for the current row")?;
+                Err(DataFusionError::Plan(advice::SYSTEM_TIME.to_owned()))?;
             }
             if sample.is_some() {
                 refuse("TABLESAMPLE: a maintained view can't be a random choice")?;

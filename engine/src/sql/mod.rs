@@ -1,5 +1,6 @@
 //! SQL: text to statements ([`parse`]), queries to DataFusion's logical plans and on to ours ([`Planner`]).
 
+pub(crate) mod advice;
 mod check;
 mod ddl;
 mod dialect;
@@ -21,6 +22,7 @@ mod planner;
 mod precedence;
 mod pushdown;
 mod shared_columns;
+mod sqlparser;
 mod statement;
 mod timed;
 mod types;

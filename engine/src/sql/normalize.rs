@@ -4,8 +4,8 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    self, AccessExpr, BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, SelectItem,
-    SetExpr, SetOperator, SetQuantifier, Spanned, Value, ValueWithSpan, VisitMut, VisitorMut,
+    self, AccessExpr, BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, JoinConstraint,
+    JoinOperator, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 
 use datafusion::sql::sqlparser::tokenizer::{Location, Span};
@@ -98,6 +98,7 @@ impl VisitorMut for Normalize<'_> {
             select.projection.push(ast::SelectItem::Wildcard(ast::WildcardAdditionalOptions::default()));
         }
         name_as_written(&mut select.projection);
+        select.from.iter_mut().flat_map(|from| &mut from.joins).for_each(|join| sided(&mut join.join_operator));
         if let Err(message) = shared_columns::keep_named(select) {
             return ControlFlow::Break(self.error(message, select.span()));
         }
@@ -164,6 +165,16 @@ fn name_as_written(items: &mut [SelectItem]) {
         names.push(name);
         let expr = std::mem::replace(expr, Expr::Value(Value::Null.with_empty_span()));
         *item = SelectItem::ExprWithAlias { expr, alias };
+    }
+}
+
+/// `SEMI JOIN` and `ANTI JOIN` keep rows of the left side, as they do where it is said.
+fn sided(operator: &mut JoinOperator) {
+    let on = |constraint: &mut JoinConstraint| std::mem::replace(constraint, JoinConstraint::None);
+    match operator {
+        JoinOperator::Semi(constraint) => *operator = JoinOperator::LeftSemi(on(constraint)),
+        JoinOperator::Anti(constraint) => *operator = JoinOperator::LeftAnti(on(constraint)),
+        _ => {}
     }
 }
 

@@ -10,10 +10,12 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, Whitespace};
 use headwater_connectors::OutputMode;
 
+use super::advice;
 use super::ddl::{self, Declared};
 use super::ident;
 use super::interval::interval_micros;
 use super::limits;
+use super::sqlparser::{offset, tidy};
 use super::statement::*;
 use crate::error::{Error, Result};
 use crate::plan::OnError;
@@ -85,19 +87,18 @@ fn scalar(text: &str) -> Result<(Scalar, Option<String>)> {
     Ok((Scalar { ast: ast.expr, source: parser.source }, alias))
 }
 
-/// The byte at which `place` is; the end of the text if it lies behind.
-fn offset(source: &str, place: Location) -> usize {
-    let mut lines = place.line.saturating_sub(1);
-    let mut start = 0;
-    while lines > 0 {
-        match source[start..].find('\n') {
-            Some(length) => start += length + 1,
-            None => return source.len(),
-        }
-        lines -= 1;
+/// A table or view that is read whole, or the part of it that is called so.
+struct Relation {
+    name: String,
+    part: Option<String>,
+    span: Span,
+}
+
+impl Relation {
+    /// Its name, if all of it is meant.
+    fn whole(self) -> Option<String> {
+        self.part.is_none().then_some(self.name)
     }
-    let columns = place.column.saturating_sub(1) as usize;
-    source[start..].char_indices().nth(columns).map_or(source.len(), |(byte, _)| start + byte)
 }
 
 /// The parser of one statement's tokens.
@@ -134,7 +135,11 @@ impl StatementParser {
                 return self.error_at(self.place(), message);
             }
         };
-        let Some((message, place)) = message.rsplit_once(" at Line: ") else {
+        let split = message.rsplit_once(" at Line: ");
+        if let Some(advice) = advice::syntax(message, self.word(0).or_else(|| self.word_before()).as_deref()) {
+            return self.error_at(self.place(), advice);
+        }
+        let Some((message, place)) = split else {
             let end = self.tokens.last().map_or(Location { line: 1, column: 1 }, |t| t.span.end);
             return self.error_at(end, tidy(message));
         };
@@ -186,6 +191,15 @@ impl StatementParser {
         }
     }
 
+    /// The word that was taken last, in upper case.
+    fn word_before(&self) -> Option<String> {
+        let before = self.parser.index().checked_sub(1).and_then(|at| self.tokens.get(at))?;
+        match &before.token {
+            Token::Word(word) if word.quote_style.is_none() => Some(word.value.to_uppercase()),
+            _ => None,
+        }
+    }
+
     /// Takes these words if they come next.
     fn eat(&mut self, words: &[&str]) -> bool {
         let there = words.iter().enumerate().all(|(i, word)| self.word(i).as_deref() == Some(word));
@@ -205,10 +219,26 @@ impl StatementParser {
     fn name(&mut self) -> Result<String> {
         let place = self.place();
         let ident = self.with(|p| p.parse_identifier())?;
-        if self.parser.peek_token().token == Token::Period {
-            return Err(self.error_at(place, "names have one part: there are no schemas or catalogs"));
+        if self.parser.peek_token().token != Token::Period {
+            return Ok(ident::name(ident));
         }
-        Ok(ident::name(ident))
+        let mut last = ident;
+        while self.parser.consume_token(&Token::Period) {
+            last = self.with(|p| p.parse_identifier())?;
+        }
+        Err(self.error_at(place, format!("names have one part, for there are no schemas or catalogs: write {last}")))
+    }
+
+    /// The name of what is read whole: of a table or view, or its `.late` or `.errors`.
+    fn relation(&mut self) -> Result<Relation> {
+        let span = self.parser.peek_token().span;
+        let dotted = self.parser.peek_nth_token(1).token == Token::Period;
+        let part = self.word(2).filter(|part| dotted && matches!(part.as_str(), "LATE" | "ERRORS"));
+        let Some(part) = part else { return Ok(Relation { name: self.name()?, part: None, span }) };
+        let ident = self.with(|p| p.parse_identifier())?;
+        self.parser.advance_token();
+        self.parser.advance_token();
+        Ok(Relation { name: ident::name(ident), part: Some(part.to_lowercase()), span })
     }
 
     fn query(&mut self) -> Result<Query> {
@@ -222,8 +252,10 @@ impl StatementParser {
     }
 
     /// `SELECT * FROM name`, with the place of the name.
-    fn select_from(&self, name: &str, span: Span) -> Result<Query> {
-        let quoted = format!("\"{}\"", name.replace('"', "\"\""));
+    fn select_from(&self, relation: &Relation) -> Result<Query> {
+        let span = relation.span;
+        let part = relation.part.as_ref().map(|part| format!(".{part}")).unwrap_or_default();
+        let quoted = format!("\"{}\"{part}", relation.name.replace('"', "\"\""));
         let mut tokens = Tokenizer::new(&DIALECT, "SELECT * FROM").tokenize_with_location().unwrap_or_default();
         tokens.push(TokenWithSpan { token: Token::Whitespace(Whitespace::Space), span });
         let mut name = Tokenizer::new(&DIALECT, &quoted).tokenize_with_location().unwrap_or_default();
@@ -252,6 +284,10 @@ impl StatementParser {
             }
             Some("DROP") => self.drop()?,
             Some("SET") => self.set()?,
+            Some(word) if advice::statement(word).is_some() => {
+                let advice = advice::statement(word).unwrap_or_default();
+                return Err(self.error(format!("there is no {word} here: {advice}")));
+            }
             _ => {
                 return Err(self.expected(
                     "a statement (SELECT, CREATE TABLE, CREATE VIEW, CREATE SINK, INSERT, UPDATE, DELETE, EXPLAIN, \
@@ -264,7 +300,7 @@ impl StatementParser {
     fn create(&mut self) -> Result<Statement> {
         self.expect(&["CREATE"])?;
         let or_replace = self.eat(&["OR", "REPLACE"]);
-        if self.eat(&["EXTERNAL", "TABLE"]) || self.eat(&["TEMPORARY", "TABLE"]) || self.eat(&["TEMP", "TABLE"]) {
+        if self.eat(&["EXTERNAL", "TABLE"]) {
             self.parser.prev_token();
             return Err(self.error("write CREATE TABLE name (..) WITH ('connector' = '..', ..)"));
         }
@@ -281,7 +317,11 @@ impl StatementParser {
             let if_not_exists = self.if_not_exists(or_replace)?;
             return self.create_sink(or_replace, if_not_exists);
         }
-        Err(self.expected("TABLE, VIEW, MATERIALIZED VIEW or SINK"))
+        let word = self.word(0).unwrap_or_default();
+        match advice::create(&word) {
+            Some(advice) => Err(self.error(format!("there is no CREATE {word} here: {advice}"))),
+            None => Err(self.expected("TABLE, VIEW, MATERIALIZED VIEW or SINK")),
+        }
     }
 
     fn if_not_exists(&mut self, or_replace: bool) -> Result<bool> {
@@ -450,9 +490,8 @@ impl StatementParser {
                 match self.parser.peek_token().token {
                     Token::LParen => (self.query_before_with()?, None),
                     _ => {
-                        let span = self.parser.peek_token().span;
-                        let from = self.name()?;
-                        (self.select_from(&from, span)?, Some(from))
+                        let from = self.relation()?;
+                        (self.select_from(&from)?, from.whole())
                     }
                 }
             }
@@ -662,13 +701,12 @@ impl StatementParser {
             return Ok(Statement::Explain(Explain { kind, query: self.query()?, view: None }));
         }
         self.eat(&["VIEW"]);
-        let span = self.parser.peek_token().span;
         if self.parser.peek_token().token == Token::EOF {
             return Err(self.expected("a query or the name of a view"));
         }
-        let view = self.name()?;
-        let query = self.select_from(&view, span)?;
-        Ok(Statement::Explain(Explain { kind, query, view: Some(view) }))
+        let view = self.relation()?;
+        let query = self.select_from(&view)?;
+        Ok(Statement::Explain(Explain { kind, query, view: view.whole() }))
     }
 
     fn show(&mut self) -> Result<Statement> {
@@ -697,8 +735,15 @@ impl StatementParser {
         } else if self.parser.peek_token().token == Token::EOF {
             return Err(self.expected("TABLES, VIEWS, SINKS, FUNCTIONS, CREATE TABLE, COLUMNS FROM, ALL or a setting"));
         } else {
+            let word = self.word(0).unwrap_or_default();
+            if let Some(advice) = advice::show(&word) {
+                return Err(self.error(format!("there is no SHOW {word} here: {advice}")));
+            }
             Show::Setting(self.key()?)
         };
+        if self.word(0).as_deref() == Some("LIKE") {
+            return Err(self.error("SHOW takes no LIKE: it shows all, by name"));
+        }
         Ok(Statement::Show(show))
     }
 
@@ -753,20 +798,4 @@ fn renamed(query: Box<ast::Query>, name: &str, columns: Vec<ast::Ident>) -> Resu
     alias.name = ast::Ident::with_quote('"', name);
     alias.columns = columns.into_iter().map(|name| ast::TableAliasColumnDef { name, data_type: None }).collect();
     Ok(outer)
-}
-
-/// sqlparser's words in ours.
-fn tidy(message: &str) -> String {
-    let message = message.trim().trim_end_matches('.');
-    let message = message.replace("found: EOF", "found: the end of the statement");
-    match message.strip_prefix("Expected: ") {
-        Some(rest) => match rest.split_once(", found: ") {
-            Some((expected, found)) if found == "the end of the statement" => {
-                format!("expected {expected}, found {found}")
-            }
-            Some((expected, found)) => format!("expected {expected}, found '{found}'"),
-            None => format!("expected {rest}"),
-        },
-        None => message,
-    }
 }

@@ -12,13 +12,13 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF,
 use datafusion::sql::planner::PlannerContext;
 use datafusion::sql::sqlparser::ast::{self, Spanned};
 
-use super::check;
 use super::functions::{self, Context};
 use super::guarded::guarded;
 use super::normalize::{Call, normalize};
 use super::optimize::{coerced, optimize};
 use super::parse::{parse_query, parse_scalar};
 use super::statement::{ExplainKind, Query, Scalar};
+use super::{advice, check};
 use crate::error::{Error, Result};
 use crate::logical::Through;
 use crate::plan::catalog::{RelationSource, TableMeta, ViewMeta};
@@ -119,8 +119,10 @@ impl Planner {
                 (schema.as_ref(), Some(table.as_ref()))
             }
             _ => {
+                let last = name.table();
                 return Err(Error::user(format!(
-                    "there is no table '{name}': names have one part, or are <table>.late, <table>.rejected or <view>.errors"
+                    "there is no table '{name}': there are no schemas, so write {last}; only <table>.late and \
+                     <view>.errors have two parts"
                 )));
             }
         };
@@ -158,10 +160,7 @@ impl Planner {
 
     fn unknown(&self, name: &str) -> Error {
         let known: Vec<_> = self.relations.keys().map(String::as_str).collect();
-        Error::user(match known.is_empty() {
-            true => format!("there is no table or view '{name}'; there are none yet"),
-            false => format!("there is no table or view '{name}'; there are {}", known.join(", ")),
-        })
+        Error::user(advice::relation(name, &known))
     }
 
     /// Refuses functions that have no incremental form where they stand in the text.

@@ -186,7 +186,8 @@ fn errors_point_at_their_place() {
     assert_eq!(place("SELECT 'open"), (1, 8));
     assert_eq!(place("CREATE TABLE a.b WITH (x = 1)"), (1, 14));
     assert_eq!(place("SELECT a b c"), (1, 12));
-    assert!(error("CREATE STREAM x").contains("TABLE, VIEW"), "{}", error("CREATE STREAM x"));
+    assert!(error("CREATE WHAT x").contains("TABLE, VIEW"), "{}", error("CREATE WHAT x"));
+    assert!(error("CREATE STREAM x").contains("write CREATE TABLE"), "{}", error("CREATE STREAM x"));
     assert!(error("CREATE TABLE t (ts TIMESTAMP(3), WATERMARK FOR ts AS ts + 1)").contains("INTERVAL '10' SECOND"));
     assert!(
         error("CREATE TABLE t (ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '1' MONTH)").contains("no fixed length")

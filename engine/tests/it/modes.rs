@@ -52,7 +52,7 @@ impl Table {
             // One change after another, the result is right at each.
             let there = self.0.entry(row).or_default();
             *there += diff;
-assert!(*there >= 0, "{op:?} of a row that is not there: {emission:?}");
+            assert!(*there >= 0, "{op:?} of a row that is not there: {emission:?}");
         }
         self.0.retain(|_, count| *count != 0);
         assert!(self.0.values().all(|count| *count > 0));

@@ -77,9 +77,7 @@ fn what_is_rejected_later_follows() {
 #[test]
 fn pushed_rows_without_a_time_are_kept_with_their_reason() {
     let session = Session::builder().workers(1).build().unwrap();
-    session
-        .execute("CREATE TABLE t (a INT, at TIMESTAMP, WATERMARK FOR at AS at - INTERVAL '1' SECOND)")
-        .unwrap();
+    session.execute("CREATE TABLE t (a INT, at TIMESTAMP, WATERMARK FOR at AS at - INTERVAL '1' SECOND)").unwrap();
     let query = session.sql("SELECT reason FROM t.rejected").unwrap().write_stream();
     let mut changes = query.output_mode(OutputMode::Append).subscribe().unwrap();
     session.execute("INSERT INTO t VALUES (1, NULL), (2, '2024-01-01 00:00:00')").unwrap();
