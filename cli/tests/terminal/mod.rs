@@ -20,6 +20,8 @@ pub struct Terminal {
     screen: File,
     /// All that was shown so far.
     pub shown: String,
+    /// Up to where of it was waited for.
+    seen: usize,
     pending: Vec<u8>,
     _folder: tempfile::TempDir,
 }
@@ -44,7 +46,7 @@ impl Terminal {
         // The ends that the command keeps open for itself.
         drop(command);
         let screen = File::from(pair.master);
-        let mut terminal = Terminal { child, screen, shown: String::new(), pending: Vec::new(), _folder: folder };
+        let mut terminal = Terminal { child, screen, shown: String::new(), seen: 0, pending: Vec::new(), _folder: folder };
         terminal.wait("headwater> ");
         Ok(terminal)
     }
@@ -80,6 +82,8 @@ impl Terminal {
 
     /// Types without waiting for an answer; what is shown meanwhile is read.
     pub fn put(&mut self, text: &str) {
+        // What is shown while it is typed may be what is waited for.
+        self.seen = self.shown.len();
         let mut keys = self.screen.try_clone().unwrap();
         std::thread::scope(|scope| {
             // Who does not read what is shown can't type on.
@@ -116,10 +120,11 @@ impl Terminal {
         self.shown[from..].to_owned()
     }
 
-    /// What is shown from here on until `wanted` is.
-    pub fn until(&mut self, wanted: &str) -> String {
-        let from = self.shown.len();
-        self.wait_from(from, wanted)
+    /// Waits until `wanted` is shown since something was typed, or since it was waited for like this.
+    pub fn until(&mut self, wanted: &str) {
+        let from = self.seen;
+        self.wait_from(from, wanted);
+        self.seen = from + self.shown[from..].find(wanted).unwrap_or(0) + wanted.len();
     }
 
     /// Waits for the end.
