@@ -145,9 +145,9 @@ fn what_a_sink_prints_leaves_the_answer_alone() {
     };
     let answer = "SELECT sum(a) AS a FROM t;";
     for (text, wanted) in [
-        (sink(""), "+I[7]\n"),
+        (sink(""), "+I[7] @ #1\n"),
         (sink("") + answer, "a\n7\n"),
-        (sink(", standard-error = 'false'") + answer, "+I[7]\na\n7\n"),
+        (sink(", standard-error = 'false'") + answer, "+I[7] @ #1\na\n7\n"),
     ] {
         let output = run(&["run", "--format", "csv", "-"], &text).unwrap();
         assert_eq!(out(&output), wanted, "{text}");

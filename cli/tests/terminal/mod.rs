@@ -46,7 +46,8 @@ impl Terminal {
         // The ends that the command keeps open for itself.
         drop(command);
         let screen = File::from(pair.master);
-        let mut terminal = Terminal { child, screen, shown: String::new(), seen: 0, pending: Vec::new(), _folder: folder };
+        let mut terminal =
+            Terminal { child, screen, shown: String::new(), seen: 0, pending: Vec::new(), _folder: folder };
         terminal.wait("headwater> ");
         Ok(terminal)
     }

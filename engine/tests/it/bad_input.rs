@@ -177,7 +177,7 @@ fn what_cannot_be_maintained_is_refused_by_name() {
         ("SELECT median(v) AS m FROM t", "median"),
         ("SELECT k, count(*) AS n FROM t GROUP BY ROLLUP (k)", "ROLLUP"),
         ("SELECT window(ts, '10 days', '1 us') AS w FROM t", "864000000000 windows"),
-        ("SELECT sum(CAST(k AS VARCHAR)) AS s FROM t", "'sum' does not take Utf8"),
+        ("SELECT sum(CAST(k AS VARCHAR)) AS s FROM t", "'sum' does not take VARCHAR"),
         ("SELECT (SELECT v FROM t u WHERE u.ts = t.ts ORDER BY v LIMIT 1) AS x FROM t", "LIMIT in a subquery"),
         ("SELECT (SELECT v FROM t u WHERE u.ts = t.ts) AS x FROM t", "must give one row"),
         ("SELECT t.k FROM t LEFT JOIN t AS u ON EXISTS (SELECT 1 FROM t AS w WHERE w.k = t.k + u.k)", "both sides"),

@@ -56,7 +56,7 @@ fn regex_of(pattern: &str, escape: char) -> Result<String, &'static str> {
                         // A class such as [:alpha:].
                         '[' if chars.peek() == Some(&':') => {
                             regex.push('[');
-                            while let Some(c) = chars.next() {
+                            for c in chars.by_ref() {
                                 regex.push(c);
                                 if c == ']' {
                                     break;

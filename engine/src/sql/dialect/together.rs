@@ -37,7 +37,7 @@ fn together<'a>(types: impl Iterator<Item = &'a DataType> + Clone, compared: boo
     let mut stamps =
         types.clone().filter_map(|of| if let DataType::Timestamp(unit, zone) = of { Some((unit, zone)) } else { None });
     let differ = stamps.clone().zip(stamps.clone().skip(1)).any(|(one, next)| one != next);
-    if !any(is_date) && !(compared && any(is_text)) && !differ {
+    if !(any(is_date) || differ || compared && any(is_text)) {
         return None;
     }
     let unit = stamps.clone().map(|(unit, _)| *unit).max()?.max(TimeUnit::Microsecond);
