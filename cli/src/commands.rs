@@ -11,8 +11,9 @@ use headwater::Object;
 use crate::args::Format;
 use crate::failure::Failure;
 use crate::look::Expanded;
-use crate::run;
-use crate::shell::{Shell, note};
+use crate::notes::{late, note};
+use crate::script;
+use crate::shell::Shell;
 
 const HELP: &str = "\
 Statements end with a semicolon and may take several lines.
@@ -66,7 +67,7 @@ impl Shell {
             ("df", _) => self.statements("", "SHOW FUNCTIONS", out)?,
             ("i" | "read", "") => note(out, format_args!("\\{name} needs a file"))?,
             ("i" | "read", file) => {
-                let (source, text) = run::read(Path::new(file.trim_matches('\'')))?;
+                let (source, text) = script::read(Path::new(file.trim_matches('\'')))?;
                 self.statements(&source, &text, out)?;
             }
             ("timing" | "timer", argument) => match switched(argument, self.timing) {
@@ -189,7 +190,7 @@ impl Shell {
                 about.push_str(&format!(", {} rejected", counts.rejected));
             }
             if counts.late > 0 {
-                about.push_str(&format!(", {} late{}", counts.late, run::late(&table)));
+                about.push_str(&format!(", {} late{}", counts.late, late(&table)));
             }
         }
         writeln!(out, "{about}")?;

@@ -14,8 +14,8 @@ use rustyline::{Context, Helper};
 
 use crate::commands::COMMANDS;
 use crate::files;
-use crate::prompt::Typed;
 use crate::scan::Scan;
+use crate::typed::Typed;
 
 const KEYWORDS: [&str; 71] = [
     "ALL",

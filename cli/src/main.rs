@@ -8,13 +8,17 @@ mod failure;
 mod files;
 mod interrupt;
 mod look;
+mod notes;
 mod output;
 mod progress;
 mod prompt;
 mod run;
 mod scan;
+mod script;
 mod shell;
+mod sql;
 mod table;
+mod typed;
 
 use std::io::BufWriter;
 use std::process::ExitCode;
@@ -32,13 +36,13 @@ fn main() -> ExitCode {
     let mut out = BufWriter::new(std::io::stdout());
     let done = match &cli.command {
         Command::Run(args) => run::run(args, &mut out),
-        Command::Sql(args) => shell::sql(args, &mut out),
+        Command::Sql(args) => sql::sql(args, &mut out),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
-            shell::say(failure);
+            notes::say(failure);
             ExitCode::FAILURE
         }
     }

@@ -21,52 +21,16 @@ use crate::complete::Completion;
 use crate::failure::Failure;
 use crate::interrupt::{Interrupts, end_at_once};
 use crate::look::Look;
-use crate::run;
-use crate::scan::Scan;
-use crate::shell::{Shell, note, say};
+use crate::notes::{note, say};
+use crate::script;
+use crate::shell::Shell;
+use crate::typed::Typed;
 
 /// How often a sink that prints as soon as it can does so at the prompt: more often than anyone can read.
 const PRINTS: std::time::Duration = std::time::Duration::from_millis(250);
 
 /// Statements longer than this are not kept in the history.
 const LONGEST_REMEMBERED: usize = 1 << 16;
-
-/// What was typed of a statement that has not ended.
-#[derive(Default)]
-pub struct Typed {
-    text: String,
-    scan: Scan,
-}
-
-impl Typed {
-    /// The beginning of the statement.
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
-    /// Whether nothing of a statement is there.
-    fn is_empty(&self) -> bool {
-        self.scan.is_between()
-    }
-
-    /// Takes a line: the statements that it ends, as one text.
-    fn line(&mut self, line: &str) -> Option<String> {
-        if self.is_empty() && self.text.trim().is_empty() {
-            // Places in errors are those in what was typed.
-            self.text.clear();
-        }
-        let start = self.text.len();
-        self.text.push_str(line);
-        self.text.push('\n');
-        let end = start + self.scan.read(&self.text[start..])?;
-        let rest = self.text.split_off(end);
-        Some(std::mem::replace(&mut self.text, rest))
-    }
-
-    fn prompt(&self) -> String {
-        if self.is_empty() { "headwater> ".to_owned() } else { format!("headwater{}> ", self.scan.mark()) }
-    }
-}
 
 /// Reads statements from the terminal until the end.
 pub fn converse(common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
@@ -216,7 +180,7 @@ impl Shell {
 
 /// Has a sink that prints as soon as it can gather what it prints, so that one can type beside it.
 fn pace(parsed: &mut Parsed) {
-    let prints = run::prints(parsed);
+    let prints = script::prints(parsed);
     if let Statement::CreateSink(sink) = &mut parsed.statement
         && prints
         && sink.trigger == Trigger::Continuous
@@ -272,20 +236,6 @@ fn history_file() -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_become_statements() {
-        let mut typed = Typed::default();
-        let mut prompts = Vec::new();
-        let mut done = Vec::new();
-        for line in ["SELECT 1; SELECT", " 'a;", "b';  -- ;", "SELECT 2;"] {
-            prompts.push(typed.prompt());
-            done.extend(typed.line(line));
-        }
-        assert_eq!(done, ["SELECT 1;", " SELECT\n 'a;\nb';", "  -- ;\nSELECT 2;"]);
-        assert_eq!(typed.line("SELECT 3;").unwrap(), "SELECT 3;");
-        assert_eq!(prompts, ["headwater> ", "headwater-> ", "headwater'> ", "headwater> "]);
-    }
 
     #[test]
     fn the_words_of_other_shells_are_commands() {

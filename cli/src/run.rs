@@ -1,18 +1,18 @@
 //! `headwater run`: a file of statements, until its inputs close or Ctrl-C.
 
-use std::io::{Read, Write};
-use std::path::Path;
+use std::io::Write;
 
-use headwater::sql::{Parsed, Statement};
-use headwater::{Outcome, RuntimeMode, Session, TableStatus};
+use headwater::sql::Statement;
+use headwater::{Outcome, RuntimeMode};
 
 use crate::args::Run;
 use crate::failure::Failure;
 use crate::files;
 use crate::interrupt::Interrupts;
 use crate::look::Look;
+use crate::notes::{counted, note_lost, say};
 use crate::progress::Progress;
-use crate::shell::{counted, say};
+use crate::script::{leave_output_to_answers, prints, read};
 
 /// Runs the file; answers go to `out` alone.
 pub fn run(args: &Run, out: &mut dyn Write) -> Result<(), Failure> {
@@ -65,63 +65,4 @@ pub fn run(args: &Run, out: &mut dyn Write) -> Result<(), Failure> {
     }
     out.flush()?;
     views.map_err(&failed)
-}
-
-/// Says how many rows of which tables were late or rejected since the counts were as in `before`.
-pub fn note_lost(session: &Session, before: &[TableStatus]) {
-    for table in session.tables() {
-        let earlier = before.iter().find(|b| b.name == table.name).map(|b| b.counts).unwrap_or_default();
-        for (count, earlier, what) in [
-            (table.counts.late, earlier.late, "late"),
-            (table.counts.rejected, earlier.rejected, "rejected (broken, without event time, or too far ahead)"),
-        ] {
-            if count > 0 && count != earlier {
-                let more = if what == "late" { late(&table) } else { String::new() };
-                say(format_args!("note: table '{}': {} {what}{more}", table.name, counted(count)));
-            }
-        }
-    }
-}
-
-/// How late the late rows of a table are, where most of them came from, and what can be done.
-pub fn late(table: &TableStatus) -> String {
-    format!(
-        ", {}: left out where state goes by the watermark, and kept in \"{}\".late; a wider WATERMARK takes them in, for files \
-         that end also 'scan.order' = 'event-time'",
-        table.lateness(),
-        table.name
-    )
-}
-
-/// Where there is a bare `SELECT`, sinks that print do so on standard error, unless they say where.
-pub fn leave_output_to_answers(statements: &mut [Parsed]) {
-    if !statements.iter().any(|parsed| matches!(parsed.statement, Statement::Query(_))) {
-        return;
-    }
-    for parsed in statements.iter_mut().filter(|parsed| prints(parsed)) {
-        if let Statement::CreateSink(sink) = &mut parsed.statement {
-            sink.options.0.entry("standard-error".into()).or_insert_with(|| "true".into());
-        }
-    }
-}
-
-/// Whether it makes a sink that prints.
-pub fn prints(parsed: &Parsed) -> bool {
-    matches!(&parsed.statement, Statement::CreateSink(sink)
-        if matches!(sink.connector.as_deref(), Some("print" | "console")))
-}
-
-/// The name and the text of a file of statements; `-` is standard input.
-pub fn read(file: &Path) -> Result<(String, String), Failure> {
-    if file.as_os_str() == "-" {
-        let mut text = String::new();
-        let read = std::io::stdin().lock().read_to_string(&mut text);
-        read.map_err(|error| Failure::File { path: "standard input".into(), error })?;
-        return Ok(("standard input".into(), text));
-    }
-    let path = file.display().to_string();
-    match std::fs::read_to_string(file) {
-        Ok(text) => Ok((path, text)),
-        Err(error) => Err(Failure::File { path, error }),
-    }
 }

@@ -1,8 +1,6 @@
-//! `headwater sql`: statements and their answers.
+//! A session that executes statements one after another and shows what they answer.
 
-use std::fmt::Display;
-use std::io::{self, IsTerminal, Write};
-use std::path::Path;
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -11,26 +9,12 @@ use headwater::sql::Parsed;
 use headwater::{Outcome, Query, Session};
 use tokio::runtime::Handle;
 
-use crate::args::Sql;
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
 use crate::look::Look;
+use crate::notes::{counted, note, note_lost};
 use crate::progress::Progress;
-use crate::{files, prompt, run};
-
-/// Runs `headwater sql`; answers go to `out`.
-pub fn sql(args: &Sql, out: &mut dyn Write) -> Result<(), Failure> {
-    if args.command.is_none() && io::stdin().is_terminal() {
-        return prompt::converse(&args.common, out);
-    }
-    let (source, text) = match &args.command {
-        Some(text) => (String::new(), text.clone()),
-        None => run::read(Path::new("-"))?,
-    };
-    let session = args.common.session().build().map_err(Failure::of(""))?;
-    let look = Look::whole(args.common.format);
-    Shell::new(session, look).once(&source, &text, out)
-}
+use crate::{files, script};
 
 /// A session with how its answers are shown.
 pub struct Shell {
@@ -54,12 +38,12 @@ impl Shell {
     }
 
     /// Executes statements that nobody types: Ctrl-C answers from what has been read.
-    fn once(&mut self, source: &str, text: &str, out: &mut dyn Write) -> Result<(), Failure> {
+    pub fn once(&mut self, source: &str, text: &str, out: &mut dyn Write) -> Result<(), Failure> {
         let session = self.session.clone();
         let _interrupts = Interrupts::listen(move || session.stop())?;
         let failed = Failure::of(source);
         let mut parsed = headwater::sql::parse(text).map_err(&failed)?;
-        run::leave_output_to_answers(&mut parsed);
+        script::leave_output_to_answers(&mut parsed);
         parsed.iter().try_for_each(|parsed| self.statement(parsed, &failed, out))?;
         self.end()
     }
@@ -98,7 +82,7 @@ impl Shell {
         }
         drop(progress);
         let took = started.elapsed();
-        run::note_lost(&self.session, &before);
+        note_lost(&self.session, &before);
         if let Some(batch) = rows {
             self.look.show(out, &batch)?;
         }
@@ -113,21 +97,4 @@ impl Shell {
     pub fn go_on(&self) -> Result<(), Failure> {
         if self.cancelled.load(Ordering::Acquire) { Err(Failure::Cancelled) } else { Ok(()) }
     }
-}
-
-/// Says something beside the answers, behind those that there are.
-pub fn note(out: &mut dyn Write, text: impl Display) -> io::Result<()> {
-    out.flush()?;
-    say(text);
-    Ok(())
-}
-
-/// Says something on standard error. Nobody can be told that it is gone.
-pub fn say(text: impl Display) {
-    let _ = writeln!(io::stderr(), "{text}");
-}
-
-/// `1 row`, `2 rows`.
-pub fn counted(rows: u64) -> String {
-    if rows == 1 { "1 row".to_owned() } else { format!("{rows} rows") }
 }
