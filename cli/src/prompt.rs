@@ -138,7 +138,7 @@ impl Prompt {
     fn line(&mut self, line: &str, out: &mut dyn Write) -> Result<Next, Failure> {
         let (is_empty, is_plain) = {
             let typed = self.typed.borrow();
-            (typed.is_empty(), typed.scan.is_plain())
+            (typed.is_empty(), typed.is_plain())
         };
         let word = line.trim();
         if word.is_empty() && is_empty {

@@ -20,6 +20,11 @@ impl Typed {
         self.scan.is_between()
     }
 
+    /// Whether the end of the text stands in no quotes and no comment.
+    pub fn is_plain(&self) -> bool {
+        self.scan.is_plain()
+    }
+
     /// Takes a line: the statements that it ends, as one text.
     pub fn line(&mut self, line: &str) -> Option<String> {
         if self.is_empty() && self.text.trim().is_empty() {

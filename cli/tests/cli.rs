@@ -239,7 +239,7 @@ fn the_prompt_knows_the_words_of_other_shells() {
     terminal.put("exit\r");
     terminal.until("Ctrl-C clears it");
     terminal.put("\x03");
-    terminal.line("", "headwater> ");
+    terminal.until("headwater> ");
     terminal.put("exit\r");
     assert!(terminal.end().success());
 }
