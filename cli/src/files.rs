@@ -14,19 +14,25 @@ use headwater::{Result, Session};
 pub fn declare(session: &Session, statements: &[Parsed]) -> Result<()> {
     let known: BTreeSet<String> = session.tables().into_iter().map(|table| table.name).collect();
     for parsed in statements {
-        let query = match &parsed.statement {
-            Statement::Query(query) => query,
-            Statement::CreateView(create) => &create.query,
-            Statement::CreateSink(create) => &create.query,
-            Statement::Explain(explain) => &explain.query,
-            Statement::Insert(insert) => &insert.source,
-            _ => continue,
-        };
         let mut paths = BTreeSet::new();
-        let _ = visit_relations(&query.ast, |name| {
-            paths.extend(path(name));
-            ControlFlow::<()>::Continue(())
-        });
+        let query = match &parsed.statement {
+            Statement::Query(query) => Some(query),
+            Statement::CreateView(create) => Some(&create.query),
+            Statement::CreateSink(create) => Some(&create.query),
+            Statement::Explain(explain) => Some(&explain.query),
+            Statement::Insert(insert) => Some(&insert.source),
+            Statement::Describe(name) => {
+                paths.insert(name.clone());
+                None
+            }
+            _ => None,
+        };
+        if let Some(query) = query {
+            let _ = visit_relations(&query.ast, |name| {
+                paths.extend(path(name));
+                ControlFlow::<()>::Continue(())
+            });
+        }
         for path in &paths {
             let Some(format) = format(path) else { continue };
             let quoted = (path.replace('"', "\"\""), path.replace('\'', "''"));

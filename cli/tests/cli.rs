@@ -347,6 +347,7 @@ fn columns_of_a_file_are_those_that_it_has_now() {
     let mut terminal = Terminal::open().unwrap();
     let file = terminal.folder().join("s.csv");
     std::fs::write(&file, "a,b\n1,2\n").unwrap();
+    terminal.line("DESCRIBE 's.csv';", "2 rows");
     terminal.line("FROM 's.csv';", "1 row");
     std::fs::write(&file, "a,b,c\n7,8,9\n").unwrap();
     let shown = terminal.line("FROM 's.csv';", "1 row");
