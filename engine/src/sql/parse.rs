@@ -229,11 +229,11 @@ impl StatementParser {
         Err(self.error_at(place, format!("names have one part, for there are no schemas or catalogs: write {last}")))
     }
 
-    /// The name of what is read whole: of a table or view, or its `.late` or `.errors`.
+    /// The name of what is read whole: of a table or view, or its `.late`, `.rejected` or `.errors`.
     fn relation(&mut self) -> Result<Relation> {
         let span = self.parser.peek_token().span;
         let dotted = self.parser.peek_nth_token(1).token == Token::Period;
-        let part = self.word(2).filter(|part| dotted && matches!(part.as_str(), "LATE" | "ERRORS"));
+        let part = self.word(2).filter(|part| dotted && matches!(part.as_str(), "LATE" | "REJECTED" | "ERRORS"));
         let Some(part) = part else { return Ok(Relation { name: self.name()?, part: None, span }) };
         let ident = self.with(|p| p.parse_identifier())?;
         self.parser.advance_token();
@@ -280,7 +280,8 @@ impl StatementParser {
             Some("DESCRIBE" | "DESC") => {
                 self.parser.advance_token();
                 self.eat(&["TABLE"]);
-                Statement::Describe(self.name()?)
+                let Relation { name, part, .. } = self.relation()?;
+                Statement::Describe(part.map(|part| format!("{name}.{part}")).unwrap_or(name))
             }
             Some("DROP") => self.drop()?,
             Some("SET") => self.set()?,

@@ -36,6 +36,9 @@ fn broken_lines_are_a_relation_with_the_reasons() {
         assert_eq!(rows(&session, both), ["2 | 2"]);
         session.execute("CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM logs.rejected").unwrap();
         assert_eq!(rows(&session, "SELECT * FROM v"), ["2"]);
+        session
+            .execute("CREATE SINK s FROM logs.rejected WITH (connector = 'blackhole'); DESCRIBE logs.rejected")
+            .unwrap();
         assert_eq!(session.table("logs.rejected").unwrap().collect().unwrap().num_rows(), 2);
     }
 }
