@@ -11,7 +11,7 @@ use arrow::compute::{SortColumn, lexsort_to_indices};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow_row::{RowConverter, SortField};
 use headwater_connectors::{Emission, Op, OutputMode};
-use headwater_operators::time::{SINCE_EVER, Time, to_micros};
+use headwater_operators::time::{SINCE_EVER, STREAM_START, Time, to_micros};
 use headwater_operators::{Updates, keyed};
 
 use crate::columns::{Columns, FULL};
@@ -139,7 +139,15 @@ impl Emitter {
     /// Whether the frontier has moved since the last emission, and since an error held it back.
     pub fn ready(&self) -> bool {
         let frontier = self.frontier();
-        frontier != self.emitted && (frontier.is_none() || frontier != self.held)
+        frontier != self.emitted && (frontier.is_none() || frontier != self.held) && !self.has_nothing_yet()
+    }
+
+    /// Whether no row of a stream can have come and nothing is there without one.
+    fn has_nothing_yet(&self) -> bool {
+        let since_ever = |time: &Time| *time == SINCE_EVER;
+        self.frontier() == Some(STREAM_START)
+            && !self.pending.iter().any(|updates| updates.times.iter().any(since_ever))
+            && !self.pending_errors.iter().any(|(_, time, _)| since_ever(time))
     }
 
     /// Whether everything there will ever be was emitted.

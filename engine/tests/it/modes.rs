@@ -248,3 +248,19 @@ fn a_subscription_of_a_view_begins_with_its_content() {
     assert_eq!(view.frontier(), None);
     assert_eq!(oracle::multiset(&view.snapshot().unwrap(), None), expected);
 }
+
+/// Before any row came there is an emission only of what is there without one.
+#[test]
+fn nothing_is_told_before_there_is_something() {
+    for workers in [1, 2] {
+        let session = session(workers);
+        for mode in [OutputMode::Changelog, OutputMode::Update, OutputMode::Complete] {
+            let mut groups =
+                subscribe(&session, "SELECT k, count(*) AS n FROM t GROUP BY k", mode, Trigger::Continuous);
+            let mut total = subscribe(&session, "SELECT count(*) AS n FROM t", mode, Trigger::Continuous);
+            let first = next(&mut total).unwrap();
+            assert_eq!(oracle::texts(&first.rows, None), [["0"]], "{mode:?}");
+            assert!(matches!(groups.next(Duration::from_millis(20)).unwrap(), Event::Idle), "{mode:?}");
+        }
+    }
+}
