@@ -8,6 +8,8 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use headwater::connectors::sql_name;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use crate::notes::counted;
+
 /// What of an answer has room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Room {
@@ -34,17 +36,10 @@ pub fn draw(out: &mut dyn Write, rows: &RecordBatch, room: Room) -> io::Result<(
     if room.is_list {
         types.iter_mut().for_each(String::clear);
     }
-    let columns = 0..rows.num_columns();
-    let mut widths: Vec<usize> = columns.clone().map(|c| names[c].width().max(types[c].width())).collect();
+    let mut widths = cells.widths(shown, &names, &types)?;
     let mut text = String::new();
-    for row in shown.rows() {
-        for (column, width) in widths.iter_mut().enumerate() {
-            cells.put(column, row, &mut text)?;
-            *width = (*width).max(text.width());
-        }
-    }
     let (kept, is_cut) = fit(&mut widths, room.width);
-    let right: Vec<bool> = columns.map(|c| rows.column(c).data_type().is_numeric()).collect();
+    let right: Vec<bool> = rows.columns().iter().map(|column| column.data_type().is_numeric()).collect();
     let rule = ruled(&kept, &widths);
     let mut line = String::new();
     let mut put = |out: &mut dyn Write, cell: &mut dyn FnMut(usize, &mut String) -> io::Result<()>| {
@@ -123,17 +118,8 @@ pub fn is_wider(rows: &RecordBatch, room: Room) -> io::Result<bool> {
     let cells = Cells::of(rows)?;
     let shown = Shown::of(rows.num_rows(), room.rows);
     let (names, types) = header(rows);
-    let mut text = String::new();
-    let mut total = 1;
-    for column in 0..rows.num_columns() {
-        let mut widest = names[column].width().max(types[column].width());
-        for row in shown.rows() {
-            cells.put(column, row, &mut text)?;
-            widest = widest.max(text.width());
-        }
-        total += widest + 3;
-    }
-    Ok(total > width)
+    let widths = cells.widths(shown, &names, &types)?;
+    Ok(total(&widths) > width)
 }
 
 fn footer(out: &mut dyn Write, shown: Shown, mut notes: Vec<String>) -> io::Result<()> {
@@ -141,9 +127,8 @@ fn footer(out: &mut dyn Write, shown: Shown, mut notes: Vec<String>) -> io::Resu
     if shown.is_partial() {
         notes.insert(0, format!("{} shown, \\rows all shows all", shown.head + shown.tail));
     }
-    let rows = if all == 1 { "row" } else { "rows" };
     let notes = if notes.is_empty() { String::new() } else { format!(" ({})", notes.join("; ")) };
-    writeln!(out, "{all} {rows}{notes}")
+    writeln!(out, "{}{notes}", counted(all as u64))
 }
 
 fn header(rows: &RecordBatch) -> (Vec<String>, Vec<String>) {
@@ -191,6 +176,19 @@ impl<'a> Cells<'a> {
         Ok(Cells { columns: columns.collect::<Result<_, _>>().map_err(io::Error::other)? })
     }
 
+    /// How wide each column is, with its name and type.
+    fn widths(&self, shown: Shown, names: &[String], types: &[String]) -> io::Result<Vec<usize>> {
+        let mut widths: Vec<usize> = names.iter().zip(types).map(|(name, of)| name.width().max(of.width())).collect();
+        let mut text = String::new();
+        for row in shown.rows() {
+            for (column, width) in widths.iter_mut().enumerate() {
+                self.put(column, row, &mut text)?;
+                *width = (*width).max(text.width());
+            }
+        }
+        Ok(widths)
+    }
+
     fn put(&self, column: usize, row: usize, text: &mut String) -> io::Result<()> {
         text.clear();
         self.columns[column].value(row).write(text).map_err(io::Error::other)?;
@@ -226,7 +224,6 @@ fn cut(text: &mut String, width: usize) {
 fn fit(widths: &mut [usize], screen: Option<usize>) -> (Vec<Option<usize>>, bool) {
     let all: Vec<Option<usize>> = (0..widths.len()).map(Some).collect();
     let Some(screen) = screen else { return (all, false) };
-    let total = |widths: &[usize]| 1 + widths.iter().map(|width| width + 3).sum::<usize>();
     if total(widths) <= screen {
         return (all, false);
     }
@@ -253,6 +250,11 @@ fn fit(widths: &mut [usize], screen: Option<usize>) -> (Vec<Option<usize>>, bool
     }
     let kept = (0..head).map(Some).chain((head < tail).then_some(None)).chain((tail..widths.len()).map(Some));
     (kept.collect(), widths != whole)
+}
+
+/// How wide a table of such columns is.
+fn total(widths: &[usize]) -> usize {
+    1 + widths.iter().map(|width| width + 3).sum::<usize>()
 }
 
 fn ruled(kept: &[Option<usize>], widths: &[usize]) -> String {

@@ -73,9 +73,8 @@ pub(crate) struct Intake {
     pub counts: IntakeCounts,
     /// Late rows by split, of the first splits that had some.
     pub late: BTreeMap<String, u64>,
-    pub rejected: Vec<Rejected>,
     /// What was rejected since the last flush.
-    unsent: Vec<Rejected>,
+    rejected: Vec<Rejected>,
     /// What was stamped so far, where the table keeps it for views created later.
     pub history: Option<History>,
     turn: usize,
@@ -83,9 +82,6 @@ pub(crate) struct Intake {
 
 /// Of how many splits late rows are counted.
 const LATE_SPLITS: usize = 100;
-
-/// How many rejected rows are kept for showing.
-const REJECTED_KEPT: usize = 1000;
 
 impl Intake {
     pub fn new(
@@ -112,7 +108,6 @@ impl Intake {
             counts: IntakeCounts::default(),
             late: BTreeMap::new(),
             rejected: Vec::new(),
-            unsent: Vec::new(),
             history,
             turn: 0,
         }
@@ -244,12 +239,10 @@ impl Intake {
         })
     }
 
-    /// Keeps input that was no row, for showing.
+    /// Counts input that was no row; it goes on at the next [`Intake::flush`].
     pub fn reject(&mut self, rejected: Vec<Rejected>) {
         self.counts.rejected += rejected.len() as u64;
-        let room = REJECTED_KEPT.saturating_sub(self.rejected.len());
-        self.rejected.extend(rejected.iter().take(room).cloned());
-        self.unsent.extend(rejected);
+        self.rejected.extend(rejected);
     }
 
     /// Closes the open round where rounds are cut by arrival, and sends on what is stamped.
@@ -332,13 +325,13 @@ impl Intake {
 
     /// Sends on what was rejected; it takes effect at the table's frontier, for it has no time of its own.
     fn send_rejected(&mut self) {
-        let unsent = std::mem::take(&mut self.unsent);
-        let Some(time) = self.frontier.filter(|_| !unsent.is_empty()) else { return };
+        let rejected = std::mem::take(&mut self.rejected);
+        let Some(time) = self.frontier.filter(|_| !rejected.is_empty()) else { return };
         let known = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let texts = |text: &dyn Fn(&Rejected) -> Option<String>| -> ArrayRef {
-            Arc::new(unsent.iter().map(text).collect::<StringArray>())
+            Arc::new(rejected.iter().map(text).collect::<StringArray>())
         };
-        let lines = unsent.iter().map(|one| one.line.and_then(|line| i64::try_from(line).ok()));
+        let lines = rejected.iter().map(|one| one.line.and_then(|line| i64::try_from(line).ok()));
         let arrays = vec![
             texts(&|one| known(&one.source)),
             Arc::new(lines.collect::<Int64Array>()),
@@ -346,7 +339,7 @@ impl Intake {
             texts(&|one| Some(one.input.clone())),
             texts(&|one| Some(one.reason.clone())),
         ];
-        self.send(FeedKind::Rejected, Updates::uniform(Columns { arrays, rows: unsent.len() }, time, 1));
+        self.send(FeedKind::Rejected, Updates::uniform(Columns { arrays, rows: rejected.len() }, time, 1));
     }
 
     fn note_behind(&mut self, late: &Updates<Columns>) {

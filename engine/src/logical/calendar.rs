@@ -13,6 +13,8 @@ use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
 };
 
+use super::window::start_of;
+
 const DAY: i64 = 24 * 3_600 * 1_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,8 +95,10 @@ fn each<T: ArrowPrimitiveType<Native = i64>>(times: &dyn Array, unit: i64, step:
 
 /// What times are cut down to; times are microseconds since the epoch.
 enum Step {
-    /// Multiples of so many nanoseconds from an origin in nanoseconds on.
-    Length(i128, i64),
+    /// Multiples of so many microseconds from an origin in microseconds on.
+    Micros(i64, i64),
+    /// Multiples of so many nanoseconds from an origin in nanoseconds on, where microseconds don't say it.
+    Nanos(i128, i64),
     /// Mondays.
     Week,
     /// So many months from January of year 0 on.
@@ -124,7 +128,7 @@ impl Step {
                 let ScalarValue::IntervalMonthDayNano(Some(width)) = first else { return None };
                 let length = i128::from(width.days) * i128::from(DAY) * 1_000 + i128::from(width.nanoseconds);
                 match (width.months, length) {
-                    (0, length) if length > 0 => Some(Step::Length(length, origin)),
+                    (0, length) if length > 0 => Some(Step::of_length(length, origin)),
                     (months, 0) if months > 0 => Some(Step::MonthsFrom(months.into(), origin)),
                     // Refused there.
                     _ => None,
@@ -133,8 +137,16 @@ impl Step {
         }
     }
 
+    /// Multiples of so many nanoseconds, from an origin in nanoseconds on.
+    fn of_length(length: i128, origin: i64) -> Self {
+        match i64::try_from(length / 1_000) {
+            Ok(micros) if length % 1_000 == 0 && origin % 1_000 == 0 => Step::Micros(micros, origin / 1_000),
+            _ => Step::Nanos(length, origin),
+        }
+    }
+
     fn named(unit: &str) -> Option<Self> {
-        let micros = |micros: i64| Step::Length(i128::from(micros) * 1_000, 0);
+        let micros = |micros: i64| Step::Micros(micros, 0);
         Some(match unit.to_lowercase().as_str() {
             "microsecond" => micros(1),
             "millisecond" => micros(1_000),
@@ -152,7 +164,8 @@ impl Step {
 
     fn start(&self, time: i64) -> Option<i64> {
         match *self {
-            Step::Length(length, origin) => {
+            Step::Micros(length, origin) => start_of(time, length, origin),
+            Step::Nanos(length, origin) => {
                 let since = i128::from(time) * 1_000 - i128::from(origin);
                 let start = i128::from(origin) + since.div_euclid(length) * length;
                 i64::try_from(start.div_euclid(1_000)).ok()
@@ -225,7 +238,10 @@ mod tests {
 
     #[test]
     fn bins_of_all_years() {
-        let hour = Step::Length(3_600_000_000_000, 0);
+        let hour = Step::of_length(3_600_000_000_000, 0);
+        // Times are whole microseconds, whatever the steps are.
+        let odd = Step::of_length(1_500, 0);
+        assert_eq!([0, 1, 2, 3, 4].map(|time| odd.start(time)), [0, 0, 1, 3, 3].map(Some));
         assert_eq!(hour.start(micros("0001-01-15T00:10:00")), Some(micros("0001-01-15T00:00:00")));
         let quarters = Step::MonthsFrom(3, micros("2000-02-10T00:00:00") * 1_000);
         assert_eq!(quarters.start(micros("1000-05-09T00:00:00")), Some(micros("1000-02-10T00:00:00")));

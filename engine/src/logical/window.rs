@@ -58,7 +58,7 @@ fn window_type(zone: Option<Arc<str>>) -> DataType {
 }
 
 /// The start of the last window that begins at or before `time`.
-fn start_of(time: i64, slide: i64, offset: i64) -> Option<i64> {
+pub(super) fn start_of(time: i64, slide: i64, offset: i64) -> Option<i64> {
     // Almost always all of it fits 64 bits, where a division costs a fraction.
     if let Some(since) = time.checked_sub(offset) {
         return time.checked_sub(since.rem_euclid(slide));

@@ -9,8 +9,7 @@ const STATEMENTS: &[(&[&str], &str)] = &[
     (&["TRUNCATE"], "write DELETE FROM t, without WHERE"),
     (
         &["MERGE", "UPSERT", "REPLACE"],
-        "write UPDATE or DELETE, then INSERT; rows that replace each other by a key are found with row_number(), or the \
-         latest by max()",
+        "write UPDATE or DELETE, then INSERT; of rows that replace each other by a key, the latest is found by max()",
     ),
     (&["USE", "ATTACH", "DETACH"], "there is one database, without schemas; names have one part"),
     (

@@ -7,23 +7,20 @@ use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{DFSchema, DataFusionError, Result};
 use datafusion::logical_expr::expr::AggregateFunction;
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     Aggregate, BinaryExpr, Distinct, Expr, ExprSchemable, LogicalPlan, Operator, Projection,
 };
 
+use super::with_expressions;
 use crate::logical::{interval_of_parts, interval_parts, is_justified, justified};
+use crate::sql::unnest::named;
 
 /// The analysed plan, without subqueries, with intervals compared by length, and their sums part by part.
 pub(in crate::sql) fn by_length(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_up(|node| {
         let schema = merge_schema(&node.inputs());
-        let names = NamePreserver::new(&node);
-        let node = node.map_expressions(|expr| {
-            let name = names.save(&expr);
-            Ok(expr.transform_up(|inner| compared(inner, &schema))?.update_data(|expr| name.restore(expr)))
-        })?;
+        let node = with_expressions(node, |expr, schema| expr.transform_up(|inner| compared(inner, schema)))?;
         node.transform_data(|node| match node {
             LogicalPlan::Aggregate(aggregate) => grouped(aggregate, &schema),
             LogicalPlan::Distinct(Distinct::All(input)) => {
@@ -179,11 +176,8 @@ fn grouped(aggregate: Aggregate, schema: &DFSchema) -> Result<Transformed<Logica
         [months, days, nanos] => interval_of_parts([column(months), column(days), column(nanos)]),
         _ => column(columns[0]),
     });
-    let named = groups.chain(values).zip(aggregate.schema.iter()).map(|(expr, (relation, field))| match &expr {
-        Expr::Column(column) if column.relation.as_ref() == relation && column.name == *field.name() => expr,
-        _ => expr.alias_qualified(relation.cloned(), field.name()),
-    });
-    Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(named.collect(), Arc::new(plan))?)))
+    let exprs = named(groups.chain(values), &aggregate.schema).collect();
+    Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(plan))?)))
 }
 
 fn call_of(expr: &Expr) -> Option<&AggregateFunction> {

@@ -3,22 +3,18 @@
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr::InList;
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator};
 
+use super::with_expressions;
 use crate::logical::closed;
 
 /// The analysed plan with its lists closed wherever it matters that a test is NULL.
 pub(in crate::sql) fn lists_closed(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_up(|node| {
-        let schema = merge_schema(&node.inputs());
-        let names = NamePreserver::new(&node);
         let filters = matches!(node, LogicalPlan::Filter(_));
-        node.map_expressions(|expr| {
-            let name = names.save(&expr);
-            let expr = if filters { in_predicate(expr, &schema) } else { everywhere(expr, &schema) };
-            Ok(expr?.update_data(|expr| name.restore(expr)))
+        with_expressions(node, |expr, schema| match filters {
+            true => in_predicate(expr, schema),
+            false => everywhere(expr, schema),
         })
     })
     .data()

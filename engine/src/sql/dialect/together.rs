@@ -8,24 +8,17 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Projection, Union, cast, lit};
 
 use super::intervals::compares;
+use super::with_expressions;
 
 /// A node with such values cast.
 pub(super) fn of_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     if let LogicalPlan::Union(union) = plan {
         return of_union(union);
     }
-    let schema = merge_schema(&plan.inputs());
-    let preserver = NamePreserver::new(&plan);
-    plan.map_expressions(|expr| {
-        let name = preserver.save(&expr);
-        let expr = expr.transform_up(|inner| Ok(of_expr(inner, &schema)))?;
-        Ok(expr.update_data(|expr| name.restore(expr)))
-    })
+    with_expressions(plan, |expr, schema| expr.transform_up(|inner| Ok(of_expr(inner, schema))))
 }
 
 /// The type of values of these types, where DataFusion would take another that loses something.

@@ -97,7 +97,7 @@ pub(super) fn renamed(
 }
 
 /// Expressions named as the columns of `schema`.
-pub(super) fn named(exprs: impl Iterator<Item = Expr>, schema: &DFSchemaRef) -> impl Iterator<Item = Expr> {
+pub(in crate::sql) fn named(exprs: impl Iterator<Item = Expr>, schema: &DFSchemaRef) -> impl Iterator<Item = Expr> {
     exprs.zip(schema.iter()).map(|(expr, (relation, field))| match &expr {
         Expr::Column(column) if column.relation.as_ref() == relation && column.name == *field.name() => expr,
         _ => expr.alias_qualified(relation.cloned(), field.name()),

@@ -28,6 +28,7 @@ use datafusion::logical_expr::{
     lit, not, when,
 };
 
+pub(super) use self::build::named;
 use self::build::{Names, binary, filtered, is_null, join, nothing, refuse, renamed, restored, with_true};
 use self::domain::over_domain;
 use self::free::{equality, has_subquery, own_expressions, used};
